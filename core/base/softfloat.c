@@ -421,20 +421,19 @@ u64 sf_sqrt(SfFormat f, u64 a, int rm, u32 *flags)
 
     /* One bit of the root for every two bits of the radicand, most significant first, as by hand:
      * root^2 + rest is always the part of the radicand seen so far. The radicand has its point
-     * after the first two bits, which hold 1 to 3, so the root starts with a 1; it has no bits left
-     * when the root has the format's and two more. */
+     * after the first two bits, which hold 1 to 3, so the root starts with a 1. It ends with one
+     * bit more than the format has; by then the radicand is used up, and the rest jams it. Bits of
+     * a root are as good as random, so there is no branch on them. */
     u128 radicand = x.sig << ((x.exp & 1) + 1);
-    int bits = l->frac_bits + 3;
+    int bits = l->frac_bits + 2;
     u64 root = 0, rest = 0;
     for (int i = 0; i < bits; i++) {
         rest = rest << 2 | (u64)(radicand >> 126);
         radicand <<= 2;
         u64 trial = root << 2 | 1;
-        root <<= 1;
-        if (rest >= trial) {
-            rest -= trial;
-            root |= 1;
-        }
+        u64 fits = rest >= trial;
+        rest -= trial & -fits;
+        root = root << 1 | fits;
     }
     Unpacked r = {.kind = FINITE, .exp = (x.exp - (x.exp & 1)) / 2};
     r.sig = (u128)root << (TOP + 1 - bits) | (rest != 0);
@@ -572,13 +571,9 @@ u64 sf_convert(SfFormat from, SfFormat to, u64 a, int rm, u32 *flags)
 /* The magnitude of a finite number below 2^TOP, rounded to an integer. */
 static u128 round_magnitude(Unpacked u, int rm, bool *inexact)
 {
-    enum { SMALL = TOP - 127 }; /* below 2^SMALL only the fact that it isn't 0 matters */
-    u128 sig = u.sig;
-    if (u.exp < SMALL) {
-        sig = shift_right_jam(sig, SMALL - u.exp);
-        u.exp = SMALL;
-    }
-    return round_sig(sig, TOP - u.exp, u.sign, rm, inexact);
+    /* Any number below a half rounds like every other one. */
+    int drop = TOP - u.exp < 127 ? TOP - u.exp : 127;
+    return round_sig(u.sig, drop, u.sign, rm, inexact);
 }
 
 u64 sf_to_int(SfFormat f, u64 a, int width, bool is_signed, int rm, u32 *flags)
