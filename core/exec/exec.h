@@ -1,0 +1,86 @@
+/*
+ * The translator's core: find the block for a hart's pc, translate and compile it if there is none,
+ * run it, link it, throw it away when its bytes change or the code cache is full.
+ *
+ * It knows neither RISC-V nor x86: the machine hands it an ExecOps of callbacks into a frontend and a
+ * backend. T0 and T1 differ only there (core/exec/interp.h gives the callbacks of T0).
+ *
+ * One Exec serves all harts of a machine; one ExecHart belongs to each hart.
+ */
+#ifndef STAG_CORE_EXEC_EXEC_H
+#define STAG_CORE_EXEC_EXEC_H
+
+#include <glib.h>
+
+#include "core/ir/code.h"
+#include "softmmu/softmmu.h"
+
+typedef struct Exec Exec;
+
+/* What the frontend is asked for: see riscv_translate. `next_page` is NULL at first. false: the first instruction
+ * needs the next page. */
+typedef struct ExecOps {
+    void *opaque; /* passed to all of them */
+
+    /* Frontend. */
+    bool (*translate)(void *opaque, const u8 *page, u32 offset, const u8 *next_page,
+                      unsigned max_insns, IrBlock *out);
+    void (*take_trap)(CpuState *cpu);
+    bool (*guard_failed)(CpuState *cpu, unsigned guard);
+    void (*dump_cpu)(FILE *out, CpuState *cpu);
+    void (*disassemble)(void *opaque, FILE *out, const IrBlock *block, const u8 *page,
+                        const u8 *next_page, u64 page_va);
+
+    /* Backend; `backend` is passed to them. See backend-x86_64/backend.h for the contracts. */
+    void *backend;
+    bool (*compile)(void *backend, const IrBlock *block, u32 next_page_expected, u32 at, u32 room,
+                    CompiledBlock *out);
+    u32 (*miss_stub)(const void *backend);
+    CpuExit (*enter)(void *backend, CpuState *cpu, u32 entry, u32 *link_jump);
+    void (*link)(const void *backend, const CodeLink *link, u32 target, u32 page);
+    void (*unlink)(const void *backend, const CodeLink *link);
+    void (*disassemble_host)(FILE *out, const void *backend, u32 start, u32 size);
+} ExecOps;
+
+typedef struct ExecConfig {
+    u64 cache_size;     /* bytes of code cache, >= 1 MiB */
+    unsigned max_insns; /* guest instructions in a block; 1 for -singlestep */
+    bool links;         /* false: every block returns to C (for -d exec,cpu) */
+    FILE *perf_map;     /* NULL or the open perf-PID.map; blocks are written there as they are made */
+} ExecConfig;
+
+/* The code cache's two mappings, below 2 GiB. First of all, as the backend needs it. */
+bool exec_code_space_new(u64 size, CodeSpace *space, GError **err);
+enum { EXEC_STUB_AREA = 64 << 10 }; /* bytes at the start of the space for the backend's stubs */
+
+/* `ops` and `config` are copied; registers the bus's dirty callback. */
+Exec *exec_new(const ExecOps *ops, const ExecConfig *config, const CodeSpace *space, Bus *bus);
+void exec_free(Exec *exec); /* the space too; no hart may run */
+
+/* Attaches a hart (sets cpu->exec). */
+void exec_add_hart(Exec *exec, CpuState *cpu);
+void exec_remove_hart(Exec *exec, CpuState *cpu);
+
+/* Runs the hart on this thread until cpu->pending is nonzero or it halts: returns EXIT_BUDGET (look at pending) or
+ * EXIT_HALT. Traps and guards are handled inside. At most `max_insns` instructions when not 0 (rounded up to the end
+ * of a block). */
+CpuExit exec_run(Exec *exec, CpuState *cpu, u64 max_insns);
+
+/* FENCE.I on this hart: from now on it runs what the stores so far have written. */
+void exec_fence_i(Exec *exec, CpuState *cpu);
+
+/* Forgets all translations (reset, changed options). Harts must be outside generated code. */
+void exec_flush(Exec *exec);
+
+/* Whether `address` is in a block: BackendFindBlock. Async-signal-safe. */
+bool exec_find_block(void *exec, u32 address, u32 *start, u32 *tables);
+
+typedef struct ExecStats {
+    u64 blocks, guest_insns, guest_bytes, host_bytes; /* translated so far */
+    u64 translate_ns;
+    u64 evictions, invalidated, revalidated; /* regions; blocks dropped and kept after writes to their page */
+    u64 code_pages; /* now */
+} ExecStats;
+void exec_stats(const Exec *exec, ExecStats *out);
+
+#endif
