@@ -6,11 +6,22 @@
 #define STAG_CORE_BASE_ERROR_H
 
 #include <glib.h>
+#include <stdarg.h>
+#include <stdbool.h>
 
 #define STAG_ERROR (g_quark_from_static_string("stag"))
 
 /* Sets *err (if err is not NULL) to a sentence without a final newline. Always returns false, so
  * that callers can write `return stag_error(err, ...)`. */
-#define stag_error(err, ...) (g_set_error((err), STAG_ERROR, 1, __VA_ARGS__), false)
+static inline G_GNUC_PRINTF(2, 3) bool stag_error(GError **err, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    if (err) {
+        *err = g_error_new_valist(STAG_ERROR, 1, format, args);
+    }
+    va_end(args);
+    return false;
+}
 
 #endif
