@@ -54,8 +54,9 @@ struct CpuState {
 
     /* Counting. The number of instructions run so far is insn_base - budget (see cpu_insns).
      * Each block subtracts its length from budget when entered and leaves when it is negative. */
-    s64 budget;
-    u64 insn_base;
+    volatile s64 budget;
+    volatile u64 insn_base;
+    volatile bool in_code; /* generated code may be running: only then a kick writes budget */
 
     /* Softmmu: the current view's read table; the write and execute tables stand at fixed
      * distances from it (softmmu/view.h). */
@@ -103,14 +104,28 @@ struct CpuState {
  * HELPER_PC. */
 static inline u64 cpu_insns(const CpuState *cpu)
 {
-    return cpu->insn_base - (u64)cpu->budget - cpu->refund;
+    u64 base, count;
+    do { /* a kick may move the budget into the base between the two reads */
+        base = cpu->insn_base;
+        count = base - (u64)cpu->budget - cpu->refund;
+    } while (base != cpu->insn_base);
+    return count;
 }
 
-/* Gives the hart a new budget of `n` instructions without changing its count. Own thread only. */
+/* Gives the hart a new budget of `n` instructions without changing its count. Own thread only, while
+ * in_code is false. */
 static inline void cpu_set_budget(CpuState *cpu, s64 n)
 {
     cpu->insn_base += (u64)(n - cpu->budget);
     cpu->budget = n;
+}
+
+/* Own thread only (async-signal-safe): makes generated code leave at its next block. */
+static inline void cpu_stop_budget(CpuState *cpu)
+{
+    if (cpu->in_code && cpu->budget >= 0) {
+        cpu_set_budget(cpu, -1);
+    }
 }
 
 /* Records a trap for the instruction that is running. Always returns false, for tail calls. */

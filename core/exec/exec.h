@@ -3,7 +3,7 @@
  * run it, link it, throw it away when its bytes change or the code cache is full.
  *
  * It knows neither RISC-V nor x86: the machine hands it an ExecOps of callbacks into a frontend and a
- * backend. T0 and T1 differ only there (core/exec/interp.h gives the callbacks of T0).
+ * backend. T0 and T1 differ only there.
  *
  * One Exec serves all harts of a machine; one ExecHart belongs to each hart.
  */
@@ -45,6 +45,7 @@ typedef struct ExecOps {
 typedef struct ExecConfig {
     u64 cache_size;     /* bytes of code cache, >= 1 MiB */
     unsigned max_insns; /* guest instructions in a block; 1 for -singlestep */
+    IrType xlen;        /* IR_I32 or IR_I64: where guest addresses wrap */
     bool links;         /* false: every block returns to C (for -d exec,cpu) */
     FILE *perf_map;     /* NULL or the open perf-PID.map; blocks are written there as they are made */
 } ExecConfig;
