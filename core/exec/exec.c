@@ -78,13 +78,13 @@ enum {
     MAX_CODE_PAGES = 32768,
 };
 
-typedef struct Region {
+typedef struct CacheRegion {
     u32 start, end, used, prefaulted;
     Block **blocks; /* in ascending order of start; room for all that can fit */
     _Atomic u32 block_count;
     GPtrArray *arena; /* chunks that the Block records live in */
     u32 arena_used;
-} Region;
+} CacheRegion;
 
 typedef struct ExecHart {
     CpuState *cpu;
@@ -100,7 +100,7 @@ struct Exec {
     CodeSpace space;
     Bus *bus;
     GRecMutex lock; /* all below, and the blocks */
-    Region regions[REGIONS];
+    CacheRegion regions[REGIONS];
     unsigned current;
     GHashTable *pages; /* page number -> CodePage */
     CodePageEntries *entries_base;
@@ -131,7 +131,7 @@ bool exec_code_space_new(u64 size, CodeSpace *space, GError **err)
     return true;
 }
 
-static void *arena_alloc(Region *r, size_t size)
+static void *arena_alloc(CacheRegion *r, size_t size)
 {
     size = ALIGN_UP(size, 16);
     if (r->arena->len == 0 || r->arena_used + size > ARENA_CHUNK) {
@@ -169,7 +169,7 @@ static void *arena_alloc(Region *r, size_t size)
 static Block *find_block(const Exec *exec, u32 address)
 {
     for (unsigned i = 0; i < REGIONS; i++) {
-        const Region *r = &exec->regions[i];
+        const CacheRegion *r = &exec->regions[i];
         if (address < r->start || address >= r->end) {
             continue;
         }
@@ -397,8 +397,11 @@ void exec_fence_i(Exec *exec, CpuState *cpu)
 
 /* --- the code cache ---------------------------------------------------------------------------- */
 
-static void region_evict(Exec *exec, Region *r)
+static void region_evict(Exec *exec, CacheRegion *r)
 {
+    if (!r->blocks) {
+        return; /* exec_new failed half-way */
+    }
     u32 count = atomic_load(&r->block_count);
     for (u32 i = 0; i < count; i++) {
         Block *b = r->blocks[i];
@@ -418,10 +421,10 @@ static void region_evict(Exec *exec, Region *r)
 }
 
 /* The region to compile into, with `room` bytes free after `used` if that is possible at all. */
-static Region *region_next(Exec *exec)
+static CacheRegion *region_next(Exec *exec)
 {
     exec->current = (exec->current + 1) % REGIONS;
-    Region *r = &exec->regions[exec->current];
+    CacheRegion *r = &exec->regions[exec->current];
     if (atomic_load(&r->block_count)) {
         region_evict(exec, r);
         exec->stats.evictions++;
@@ -429,7 +432,7 @@ static Region *region_next(Exec *exec)
     return r;
 }
 
-static void region_prefault(Exec *exec, Region *r)
+static void region_prefault(Exec *exec, CacheRegion *r)
 {
     if (r->used + PREFAULT / 2 > r->prefaulted && r->prefaulted < r->end) {
         u32 n = MIN(PREFAULT, r->end - r->prefaulted);
@@ -537,9 +540,9 @@ static u64 now_ns(void)
 }
 
 /* Compiles IR into the cache, making room if need be. */
-static Region *compile(Exec *exec, const IrBlock *ir, u32 next_page_expected, CompiledBlock *code)
+static CacheRegion *compile(Exec *exec, const IrBlock *ir, u32 next_page_expected, CompiledBlock *code)
 {
-    Region *r = &exec->regions[exec->current];
+    CacheRegion *r = &exec->regions[exec->current];
     for (unsigned tries = 0;; tries++) {
         region_prefault(exec, r);
         if (atomic_load(&r->block_count) < (r->end - r->start) / MIN_BLOCK_SIZE &&
@@ -592,7 +595,7 @@ static u32 translate(Exec *exec, ExecHart *h, CodePage *page, u64 pc, bool *alon
     if (page2) {
         LIST_ADD(page2->blocks, &hold2);
     }
-    Region *r = compile(exec, &ir, page2 ? entries_address(page2) : 0, &code);
+    CacheRegion *r = compile(exec, &ir, page2 ? entries_address(page2) : 0, &code);
     LIST_REMOVE(&hold);
     if (page2) {
         LIST_REMOVE(&hold2);
@@ -881,7 +884,8 @@ CpuExit exec_run(Exec *exec, CpuState *cpu, u64 max_insns)
 
 /* --- set-up ------------------------------------------------------------------------------------ */
 
-Exec *exec_new(const ExecOps *ops, const ExecConfig *config, const CodeSpace *space, Bus *bus)
+Exec *exec_new(const ExecOps *ops, const ExecConfig *config, const CodeSpace *space, Bus *bus,
+               GError **err)
 {
     Exec *exec = g_new0(Exec, 1);
     exec->ops = *ops;
@@ -897,19 +901,26 @@ Exec *exec_new(const ExecOps *ops, const ExecConfig *config, const CodeSpace *sp
     exec->entries_base = mmap(NULL, MAX_CODE_PAGES * sizeof(CodePageEntries), PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_32BIT, -1, 0);
     if (exec->entries_base == MAP_FAILED) {
-        g_error("no address space below 2 GiB for the code pages");
+        stag_error(err, "cannot get %zu MiB of address space below 2 GiB for the tables of code pages",
+                   MAX_CODE_PAGES * sizeof(CodePageEntries) >> 20);
+        exec->entries_base = NULL;
+        exec_free(exec);
+        return NULL;
     }
     u32 first = (u32)(uintptr_t)space->exec + EXEC_STUB_AREA;
     u32 size = (u32)ALIGN_DOWN((space->size - EXEC_STUB_AREA) / REGIONS, 4096);
     for (unsigned i = 0; i < REGIONS; i++) {
-        Region *r = &exec->regions[i];
+        CacheRegion *r = &exec->regions[i];
         r->start = r->used = r->prefaulted = first + i * size;
         r->end = r->start + size;
         r->arena = g_ptr_array_new_with_free_func(g_free);
         r->blocks = mmap(NULL, size / MIN_BLOCK_SIZE * sizeof(Block *), PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (r->blocks == MAP_FAILED) {
-            g_error("no address space for the code cache's index");
+            stag_error(err, "cannot get address space for the code cache's index");
+            r->blocks = NULL;
+            exec_free(exec);
+            return NULL;
         }
     }
     bus_set_dirty_callback(bus, page_written, exec);
@@ -925,11 +936,17 @@ void exec_free(Exec *exec)
         exec_remove_hart(exec, h->cpu);
     }
     for (unsigned i = 0; i < REGIONS; i++) {
-        Region *r = &exec->regions[i];
-        g_ptr_array_free(r->arena, TRUE);
-        munmap(r->blocks, (r->end - r->start) / MIN_BLOCK_SIZE * sizeof(Block *));
+        CacheRegion *r = &exec->regions[i];
+        if (r->arena) {
+            g_ptr_array_free(r->arena, TRUE);
+        }
+        if (r->blocks) {
+            munmap(r->blocks, (r->end - r->start) / MIN_BLOCK_SIZE * sizeof(Block *));
+        }
     }
-    munmap(exec->entries_base, MAX_CODE_PAGES * sizeof(CodePageEntries));
+    if (exec->entries_base) {
+        munmap(exec->entries_base, MAX_CODE_PAGES * sizeof(CodePageEntries));
+    }
     munmap(code_writable(&exec->space, (uintptr_t)exec->space.exec), exec->space.size);
     munmap(exec->space.exec, exec->space.size);
     g_hash_table_destroy(exec->pages);

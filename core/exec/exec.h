@@ -54,8 +54,10 @@ typedef struct ExecConfig {
 bool exec_code_space_new(u64 size, CodeSpace *space, GError **err);
 enum { EXEC_STUB_AREA = 64 << 10 }; /* bytes at the start of the space for the backend's stubs */
 
-/* `ops` and `config` are copied; registers the bus's dirty callback. */
-Exec *exec_new(const ExecOps *ops, const ExecConfig *config, const CodeSpace *space, Bus *bus);
+/* `ops` and `config` are copied; registers the bus's dirty callback. Owns the space from then on, also when it fails: NULL with a
+ * sentence when the host has too little address space. */
+Exec *exec_new(const ExecOps *ops, const ExecConfig *config, const CodeSpace *space, Bus *bus,
+               GError **err);
 void exec_free(Exec *exec); /* the space too; no hart may run */
 
 /* Attaches a hart (sets cpu->exec). */
