@@ -131,6 +131,12 @@ bool exec_code_space_new(u64 size, CodeSpace *space, GError **err)
     return true;
 }
 
+void exec_code_space_free(const CodeSpace *space)
+{
+    munmap(space->exec + space->write_delta, space->size);
+    munmap(space->exec, space->size);
+}
+
 static void *arena_alloc(CacheRegion *r, size_t size)
 {
     size = ALIGN_UP(size, 16);
@@ -947,8 +953,7 @@ void exec_free(Exec *exec)
     if (exec->entries_base) {
         munmap(exec->entries_base, MAX_CODE_PAGES * sizeof(CodePageEntries));
     }
-    munmap(code_writable(&exec->space, (uintptr_t)exec->space.exec), exec->space.size);
-    munmap(exec->space.exec, exec->space.size);
+    exec_code_space_free(&exec->space);
     g_hash_table_destroy(exec->pages);
     g_ptr_array_free(exec->entries_free, TRUE);
     g_ptr_array_free(exec->waiting, TRUE);

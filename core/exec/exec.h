@@ -43,7 +43,6 @@ typedef struct ExecOps {
 } ExecOps;
 
 typedef struct ExecConfig {
-    u64 cache_size;     /* bytes of code cache, >= 1 MiB */
     unsigned max_insns; /* guest instructions in a block; 1 for -singlestep */
     IrType xlen;        /* IR_I32 or IR_I64: where guest addresses wrap */
     bool links;         /* false: every block returns to C (for -d exec,cpu) */
@@ -52,6 +51,7 @@ typedef struct ExecConfig {
 
 /* The code cache's two mappings, below 2 GiB. First of all, as the backend needs it. */
 bool exec_code_space_new(u64 size, CodeSpace *space, GError **err);
+void exec_code_space_free(const CodeSpace *space);
 enum { EXEC_STUB_AREA = 64 << 10 }; /* bytes at the start of the space for the backend's stubs */
 
 /* `ops` and `config` are copied; registers the bus's dirty callback. Owns the space from then on, also when it fails: NULL with a
