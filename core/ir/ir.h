@@ -53,7 +53,7 @@ typedef struct IrInsn {
     u8 op;   /* IrOp */
     u8 type; /* IrType of the result; for ops without one, of the operands */
     u8 src;  /* IrType of the operands where it differs from the result's */
-    u8 flags; /* IR_INSN_*; 0 when built */
+    u8 flags; /* for passes over the block; 0 when built */
     u16 aux;
     IrValue a;
     union {
@@ -65,7 +65,6 @@ typedef struct IrInsn {
     };
 } IrInsn;
 _Static_assert(sizeof(IrInsn) == 16, "IR records are 16 bytes");
-
 
 enum {
     HELPER_TRAPS = 1 << 0, /* may set cpu->status: generated code tests it and leaves */
@@ -79,6 +78,7 @@ enum {
  * as described by their type with unspecified upper bits, FP values as raw bits. */
 typedef u64 (*IrHelperFn)(CpuState *cpu, u64 a, u64 b, u64 c, u64 d);
 
+/* One row of the frontend's table of helpers; a row without a name ends the table. */
 typedef struct IrHelper {
     const char *name;
     IrHelperFn fn;
@@ -102,7 +102,8 @@ typedef struct IrBlock {
 typedef struct IrOpInfo {
     const char *name;
     const char *operands;
-    char result; /* 'T', 'I' or '-' */
+    u8 operand_count; /* length of operands; for call see ir_operand_count */
+    char result;      /* 'T', 'I' or '-' */
     bool pure, commutative, may_trap, ends, leaves, fp_state, side_effect;
 } IrOpInfo;
 extern const IrOpInfo ir_op_info[IR_OP_COUNT];
@@ -131,23 +132,40 @@ bool ir_eval_int(const IrInsn *insn, u64 a, u64 b, u64 c, u64 *result);
  * the host's FPU does not do as RISC-V wants. */
 u64 ir_eval_fp(CpuState *cpu, const IrInsn *insn, u64 a, u64 b, u64 c);
 
-/* Text form, one record a line: "v7 = add.i64 v3, v5". ir_parse reads what ir_print wrote (helpers by name). */
+/* Text form, one record a line: "v7 = add.i64 v3, v5". The grammar is described in core/ir/text.c. */
 void ir_print_insn(FILE *out, const IrBlock *block, u32 index);
 void ir_print(FILE *out, const IrBlock *block);
+
+/* Reads what ir_print wrote, helpers by name, into a block whose insns and helpers are set; without
+ * a "block" line xlen and page_offset stay as they are. guest_insns is counted. False with a
+ * message in *error, to g_free, for text that is not IR; it does not do ir_check's work. */
 bool ir_parse(const char *text, IrBlock *block, char **error);
 
 /* Checks a block: operands defined before use and of a fitting type, one `ends` record and it is
- * last, offsets in range, guest instruction marks ascending in index. NULL if it is fine, else a message to g_free. */
+ * last, offsets in range, as many guest instruction marks as guest_insns says, the first at
+ * page_offset. NULL if it is fine, else a message to g_free. */
 char *ir_check(const IrBlock *block);
 
-/* T0: runs a block on the state, as the backend's code would: guards, traps, budget and exits
- * included. Returns why it ended; cpu->pc is exact then. `next_page_ok` says whether a guard_next_page holds;
- * `guard_failed` is called for a guard whose byte is 0 and returns true to go on with the block
- * after it (all rounding modes work here), false to leave with EXIT_TRAP. */
+/*
+ * T0: runs a block on the state, as the backend's code would: guards, traps, budget and exits
+ * included. cpu->pc is the block's first instruction. Returns why it ended; cpu->pc and the budget
+ * are exact then. The block is one that ir_check accepts.
+ */
 typedef struct IrInterpreter {
+    /* A guard's byte is 0; cpu->pc is the guarded instruction. True: go on with the block after it
+     * (all rounding modes work here); false: a trap is recorded, leave with EXIT_TRAP. NULL: leave
+     * with EXIT_GUARD. */
     bool (*guard_failed)(CpuState *cpu, unsigned guard);
+    /* Does a guard_next_page hold? NULL: no. */
     bool (*next_page_ok)(CpuState *cpu, const void *expected);
     const void *expected;
+    /* Guest memory, sizes in log2 of bytes. Loaded values are zero-extended, upper bits of stored
+     * ones are 0. False: a trap is recorded in *cpu. */
+    bool (*load)(CpuState *cpu, u64 va, unsigned size_log2, u64 *value);
+    bool (*store)(CpuState *cpu, u64 va, unsigned size_log2, u64 value);
+    /* Where the host keeps a naturally aligned word, writable for amo, cas and sc, readable for lr. */
+    bool (*amo_host)(CpuState *cpu, u64 va, unsigned size_log2, void **host);
+    bool (*lr_host)(CpuState *cpu, u64 va, unsigned size_log2, void **host);
 } IrInterpreter;
 CpuExit ir_interpret(const IrBlock *block, CpuState *cpu, const IrInterpreter *callbacks);
 
