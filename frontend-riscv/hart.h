@@ -8,6 +8,7 @@
 
 #include <glib.h>
 
+#include "core/base/bits.h"
 #include "core/cpu.h"
 #include "softmmu/regime.h"
 
@@ -36,8 +37,19 @@ enum { IRQ_SSI = 1, IRQ_MSI = 3, IRQ_STI = 5, IRQ_MTI = 7, IRQ_SEI = 9, IRQ_MEI 
 enum {
     MSTATUS_SIE = 1, MSTATUS_MIE = 3, MSTATUS_SPIE = 5, MSTATUS_MPIE = 7, MSTATUS_SPP = 8,
     MSTATUS_MPP = 11, MSTATUS_FS = 13, MSTATUS_MPRV = 17, MSTATUS_SUM = 18, MSTATUS_MXR = 19,
-    MSTATUS_TVM = 20, MSTATUS_TW = 21, MSTATUS_TSR = 22,
+    MSTATUS_TVM = 20, MSTATUS_TW = 21, MSTATUS_TSR = 22, MSTATUS_UXL = 32, MSTATUS_SXL = 34,
 };
+/* Bits of menvcfg and (the low ones) senvcfg; of mseccfg; fields of a pmpcfg byte. */
+enum {
+    ENVCFG_FIOM = 0, ENVCFG_CBIE = 4, ENVCFG_CBCFE = 6, ENVCFG_CBZE = 7,
+    ENVCFG_ADUE = 61, ENVCFG_PBMTE = 62, ENVCFG_STCE = 63,
+};
+enum { MSECCFG_MML = 0, MSECCFG_MMWP = 1, MSECCFG_RLB = 2 };
+enum {
+    PMPCFG_A = 3, /* two bits, PMP_OFF .. */
+    PMPCFG_L = 7,
+};
+enum { PMP_OFF, PMP_TOR, PMP_NA4, PMP_NAPOT };
 enum { FS_OFF = 0, FS_INITIAL = 1, FS_CLEAN = 2, FS_DIRTY = 3 };
 
 /* A set of extensions: bit numbers are RiscvExt (generated from the table in extensions.def). */
@@ -67,6 +79,7 @@ typedef struct Hart {
     const HartCallbacks *callbacks;
 
     u8 priv;      /* PRIV_U, PRIV_S, PRIV_M */
+    bool stip;    /* Sstc: time >= stimecmp, as of the last time that somebody had to know */
     u64 mstatus;  /* fields above, FS included; SD, SXL, UXL are computed on reading */
     u64 misa;
     u64 mtvec, mepc, mcause, mtval, mscratch, medeleg, mideleg, mie;
@@ -74,12 +87,32 @@ typedef struct Hart {
     u64 stvec, sepc, scause, stval, sscratch, satp;
     u64 stimecmp;
     u64 menvcfg, senvcfg, mseccfg;
-    u32 mcounteren, scounteren, mcountinhibit;
-    u64 mcycle_offset, minstret_offset; /* added to the instruction count */
+    u64 mcounteren, scounteren, mcountinhibit;
+    /* Counters are the instruction count plus an offset; while mcountinhibit stops one, its offset is its value. */
+    u64 mcycle_offset, minstret_offset;
     u8 pmpcfg[64];
     u64 pmpaddr[64];
-    u64 tselect; /* no triggers: reads as written is not allowed, stays 0 */
+
+    /* What the softmmu was told last: derived from the above, see system.h. */
+    TranslationRegime regime;
 } Hart;
+
+static inline bool hart_has(const Hart *hart, RiscvExt ext)
+{
+    return hart->model->ext >> ext & 1;
+}
+
+/* Keeps a value to the hart's XLEN. */
+static inline u64 hart_xlen_mask(const Hart *hart)
+{
+    return hart->model->rv32 ? 0xffffffff : ~(u64)0;
+}
+
+static inline u64 mstatus_field(const Hart *hart, unsigned lo, unsigned width)
+{
+    return bits(hart->mstatus, lo, width);
+}
+
 
 static inline Hart *hart_of(CpuState *cpu)
 {

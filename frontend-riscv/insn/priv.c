@@ -1,0 +1,150 @@
+/*
+ * System instructions: Zicsr, environment calls, trap returns, WFI, fences of address translation and of
+ * instruction fetch, cache blocks. Nearly all are helpers (system.c); what the rows choose is the
+ * leanest helper that tells generated code enough of what may happen.
+ */
+#include "frontend-riscv/csr.h"
+#include "frontend-riscv/translate.h"
+
+/* What the block has to do around a CSR instruction depends on the register's traits. A number that no hart has is illegal
+ * at once; whether this hart has it, in this mode, is found when it runs. */
+static void csr(Tr *t, const Operands *o, bool write, IrValue operand)
+{
+    unsigned traits = riscv_csr_traits((unsigned)o->imm);
+    s32 insn = (s32)t->insn;
+
+    if (!(traits & CSR_EXISTS)) {
+        end_illegal(t);
+    } else if (!write) {
+        RiscvHelper h = traits & CSR_FP ? H_csr_read_fp : traits & CSR_COUNTS ? H_csr_read_counter : H_csr_read;
+        put(t, o->rd, call_imm(t, h, IR_NONE, IR_NONE, IR_NONE, insn));
+    } else if (!(traits & (CSR_FP | CSR_COUNTS | CSR_WRITE_LEAVES))) {
+        put(t, o->rd, call_imm(t, H_csr_swap, operand, IR_NONE, IR_NONE, insn));
+    } else if (!(traits & CSR_FP) && !o->rd) {
+        call_imm(t, H_csr_write, operand, IR_NONE, IR_NONE, insn);
+    } else {
+        call_imm(t, H_csr_full, operand, IR_NONE, IR_NONE, insn);
+    }
+}
+
+INSN(csrrw, Zicsr, CSR, "............ ..... 001 ..... 1110011")
+{
+    csr(t, o, true, get(t, o->rs1));
+}
+
+INSN(csrrs, Zicsr, CSR, "............ ..... 010 ..... 1110011")
+{
+    csr(t, o, o->rs1 != 0, get(t, o->rs1));
+}
+
+INSN(csrrc, Zicsr, CSR, "............ ..... 011 ..... 1110011")
+{
+    csr(t, o, o->rs1 != 0, get(t, o->rs1));
+}
+
+INSN(csrrwi, Zicsr, CSRI, "............ ..... 101 ..... 1110011")
+{
+    csr(t, o, true, imm(t, o->rs1));
+}
+
+INSN(csrrsi, Zicsr, CSRI, "............ ..... 110 ..... 1110011")
+{
+    csr(t, o, o->rs1 != 0, imm(t, o->rs1));
+}
+
+INSN(csrrci, Zicsr, CSRI, "............ ..... 111 ..... 1110011")
+{
+    csr(t, o, o->rs1 != 0, imm(t, o->rs1));
+}
+
+/* For helpers that always set status and, unless they trap, pc. */
+static void leave_by(Tr *t, RiscvHelper h, IrValue a, IrValue b)
+{
+    call_imm(t, h, a, b, IR_NONE, (s32)t->insn);
+    end_leave(t);
+}
+
+INSN(ecall, I, N, "000000000000 00000 000 00000 1110011")
+{
+    leave_by(t, H_ecall, IR_NONE, IR_NONE);
+}
+
+INSN(ebreak, I, N, "000000000001 00000 000 00000 1110011")
+{
+    end_trap(t, CAUSE_BREAKPOINT, pc_plus(t, 0));
+}
+
+INSN(mret, I, N, "001100000010 00000 000 00000 1110011")
+{
+    leave_by(t, H_mret, IR_NONE, IR_NONE);
+}
+
+INSN(sret, S, N, "000100000010 00000 000 00000 1110011")
+{
+    leave_by(t, H_sret, IR_NONE, IR_NONE);
+}
+
+INSN(wfi, I, N, "000100000101 00000 000 00000 1110011")
+{
+    leave_by(t, H_wfi, IR_NONE, IR_NONE);
+}
+
+/* A stall that may end at any time for any reason: no stall is one of the choices. */
+INSN(wrs_nto, Zawrs, N, "000000001101 00000 000 00000 1110011")
+{
+}
+
+INSN(wrs_sto, Zawrs, N, "000000011101 00000 000 00000 1110011")
+{
+}
+
+INSN(sfence_vma, S, S12, "0001001 ..... ..... 000 00000 1110011")
+{
+    leave_by(t, H_sfence_vma, get(t, o->rs1), get(t, o->rs2));
+}
+
+INSN(sinval_vma, Svinval, S12, "0001011 ..... ..... 000 00000 1110011")
+{
+    leave_by(t, H_sfence_vma, get(t, o->rs1), get(t, o->rs2));
+}
+
+INSN(sfence_w_inval, Svinval, N, "000110000000 00000 000 00000 1110011")
+{
+    call_imm(t, H_sfence_inval, IR_NONE, IR_NONE, IR_NONE, (s32)t->insn);
+}
+
+INSN(sfence_inval_ir, Svinval, N, "000110000001 00000 000 00000 1110011")
+{
+    call_imm(t, H_sfence_inval, IR_NONE, IR_NONE, IR_NONE, (s32)t->insn);
+}
+
+/* The other fields are reserved for finer fences and ignored. */
+INSN(fence_i, Zifencei, N, "............ ..... 001 ..... 0001111")
+{
+    leave_by(t, H_fence_i, IR_NONE, IR_NONE);
+}
+
+static void cbo(Tr *t, const Operands *o)
+{
+    call_imm(t, H_cbo, get(t, o->rs1), IR_NONE, IR_NONE, (s32)t->insn);
+}
+
+INSN(cbo_inval, Zicbom, S1P, "000000000000 ..... 010 00000 0001111")
+{
+    cbo(t, o);
+}
+
+INSN(cbo_clean, Zicbom, S1P, "000000000001 ..... 010 00000 0001111")
+{
+    cbo(t, o);
+}
+
+INSN(cbo_flush, Zicbom, S1P, "000000000010 ..... 010 00000 0001111")
+{
+    cbo(t, o);
+}
+
+INSN(cbo_zero, Zicboz, S1P, "000000000100 ..... 010 00000 0001111")
+{
+    cbo(t, o);
+}
