@@ -13,6 +13,7 @@
  *   "rv32", "rv64"   exists at that XLEN only
  *   "rd!=0"          an operand's value that the row does not cover (also imm, rs1, rs2; also several: "rd!=0,2")
  *   "over=add"       the row is a more specific form of that other row, and is tried first
+ * (Where one mnemonic has two rows, __ and a word end the row's name: rev8__32.)
  * gen/decoder.py reads the rows out of insn/ and writes the decoder from them; a row covers RV32 and RV64 unless it
  * says otherwise, and its body takes the width from t->x.
  *
@@ -220,7 +221,7 @@ static inline void store(Tr *t, unsigned size_log2, unsigned rs1, s32 displaceme
 /* Goes on at `displacement` bytes from this instruction, by a direct jump. */
 static inline void end_goto(Tr *t, s32 displacement)
 {
-    ir_0(t->b, IR_goto, t->x, 0, t->pc + displacement);
+    ir_0(t->b, IR_goto, IR_NOTYPE, 0, t->pc + displacement);
     t->ended = true;
 }
 
@@ -235,14 +236,14 @@ static inline void end_jump(Tr *t, IrValue v)
  * interrupts are enabled. */
 static inline void end_next(Tr *t)
 {
-    ir_0(t->b, IR_next, t->x, 0, t->pc + t->length);
+    ir_0(t->b, IR_next, IR_NOTYPE, 0, t->pc + t->length);
     t->ended = true;
 }
 
 /* Leaves after a helper that has always set pc and status. */
 static inline void end_leave(Tr *t)
 {
-    ir_0(t->b, IR_leave, t->x, 0, 0);
+    ir_0(t->b, IR_leave, IR_NOTYPE, 0, 0);
     t->ended = true;
 }
 
@@ -281,7 +282,7 @@ enum { RM_DYNAMIC = 7 };
 static inline void fp_guard(Tr *t, bool rounding)
 {
     if (rounding ? !t->fp_rm_ok : !t->fp_ok) {
-        ir_0(t->b, IR_guard, IR_I64, rounding ? GUARD_FP_RM : GUARD_FP,
+        ir_0(t->b, IR_guard, IR_NOTYPE, rounding ? GUARD_FP_RM : GUARD_FP,
              (s32)offsetof(CpuState, fp_ready));
         t->fp_ok = true;
         t->fp_rm_ok |= rounding;
