@@ -1,6 +1,6 @@
 /*
- * The IR's own tests: the table's value expressions against plain bit-by-bit C, the text form, the checker, and
- * the interpreter on small blocks written as text, over a memory of 64 bytes.
+ * The IR's own tests: the table's value expressions against plain bit-by-bit C, the text form, the
+ * checker, and the interpreter on small blocks written as text, over a memory of 64 bytes.
  */
 #include <check.h>
 #include <glib.h>
