@@ -74,6 +74,8 @@ INSN(ebreak, I, N, "000000000001 00000 000 00000 1110011")
     end_trap(t, CAUSE_BREAKPOINT, pc_plus(t, 0));
 }
 
+INSN_AS(c_ebreak, ebreak, C, CN, "100 1 00000 00000 10");
+
 INSN(mret, I, N, "001100000010 00000 000 00000 1110011")
 {
     leave_by(t, H_mret, IR_NONE, IR_NONE);
