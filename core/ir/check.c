@@ -1,7 +1,7 @@
 /*
- * The checker: everything that the interpreter and the backend take for granted about a block. Debug
- * builds run it on what the frontend built and again on what the optimiser left, so that a broken
- * block is named where it was made and not where it runs.
+ * The checker: everything that the interpreter and the backend take for granted about a block.
+ * Debug builds run it on what the frontend built and again on what the optimiser left, so that a
+ * broken block is named where it was made and not where it runs.
  *
  * An integer operand has to be at least as wide as the operation looks at; a floating-point operand
  * has exactly the format. What "the operation looks at" is, is in need_of_operand.
@@ -23,8 +23,8 @@ static bool is_register(s32 offset)
     return offset >= (s32)CPU_OFFSET_X(0) && offset < (s32)CPU_OFFSET_F(32);
 }
 
-/* What an operand must be: a floating-point format, or an integer of at least `bits` bits; if any is
- * set everything will do. */
+/* What an operand must be: a floating-point format, or an integer of at least `bits` bits; if any
+ * is set everything will do. */
 typedef struct Need {
     IrType format;
     unsigned bits;

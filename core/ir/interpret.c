@@ -1,8 +1,8 @@
 /*
- * T0: a block is run by looking at one record after the other. This is the oracle that generated code is
- * held to, so it does what core/ir/ops.def says and nothing clever: values stand in an array that
- * is indexed like the records, guest registers are always in memory, integer operations are the
- * table's expressions, floating point is soft float.
+ * T0: a block is run by looking at one record after the other. This is the oracle that generated
+ * code is held to, so it does what core/ir/ops.def says and nothing clever: values stand in an
+ * array that is indexed like the records, guest registers are always in memory, integer operations
+ * are the table's expressions, floating point is soft float.
  *
  * Counting: the whole block is paid for on entry. Wherever it is left early, the instructions that
  * did not retire are paid back. An instruction begins at its `insn` record; while it runs, it has

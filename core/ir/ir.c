@@ -1,6 +1,6 @@
 /*
- * What the table of operations says, as data and as functions: properties by operation, the value of
- * the integer ones by the table's own expressions, the value of the floating-point ones by soft
+ * What the table of operations says, as data and as functions: properties by operation, the value
+ * of the integer ones by the table's own expressions, the value of the floating-point ones by soft
  * float.
  */
 #include "core/ir/ir.h"
@@ -36,12 +36,6 @@ unsigned ir_type_bits(IrType type)
         [IR_I32] = 32, [IR_I64] = 64, [IR_F16] = 16, [IR_F32] = 32, [IR_F64] = 64,
     };
     return bits_of[type];
-}
-
-unsigned ir_operand_count(const IrBlock *block, const IrInsn *insn)
-{
-    return insn->op == IR_call ? block->helpers[insn->aux].args
-                               : ir_op_info[insn->op].operand_count;
 }
 
 bool ir_eval_int(const IrInsn *insn, u64 x, u64 y, u64 z, u64 *result)

@@ -104,7 +104,8 @@ typedef struct IrOpInfo {
     const char *operands;
     u8 operand_count; /* length of operands; for call see ir_operand_count */
     char result;      /* 'T', 'I' or '-' */
-    bool pure, commutative, may_trap, ends, leaves, fp_state, side_effect;
+    bool pure : 1, commutative : 1, may_trap : 1, ends : 1, leaves : 1, fp_state : 1;
+    bool side_effect : 1;
 } IrOpInfo;
 extern const IrOpInfo ir_op_info[IR_OP_COUNT];
 
@@ -116,7 +117,11 @@ static inline bool ir_type_is_int(IrType type)
 }
 
 /* Number of operands of a record (0..3); calls: the helper's. */
-unsigned ir_operand_count(const IrBlock *block, const IrInsn *insn);
+static inline unsigned ir_operand_count(const IrBlock *block, const IrInsn *insn)
+{
+    return insn->op == IR_call ? block->helpers[insn->aux].args
+                               : ir_op_info[insn->op].operand_count;
+}
 static inline IrValue ir_operand(const IrInsn *insn, unsigned i)
 {
     return i == 0 ? insn->a : i == 1 ? insn->b : insn->c;

@@ -13,8 +13,8 @@
  *     goto @0x18
  *
  * Each token shows by itself what it is: vN a value, $ x f a state offset, @ an offset from the
- * page, # a constant, + - a displacement; everything else says what aux holds. So their order, commas
- * and brackets are for the reader only. What aux means depends on the operation: fields_of() below.
+ * page, # a constant, + - a displacement; everything else says what aux holds. So their order,
+ * commas and brackets are for the reader only. What aux means depends on the operation: fields_of().
  * vN is defined by the record that has it on the left; numbers need not be record indices. A ;
  * begins a comment.
  */

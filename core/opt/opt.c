@@ -2,11 +2,11 @@
  * Two passes and a compaction.
  *
  * Forward: each record, its operands already replaced, is tried against the rules of its operation
- * (fold_* below, a line above each rule says it as a rewrite). It stays, becomes another record in the same
- * place, turns out to be a value that exists, or vanishes. What the block has put into guest
- * registers is remembered so that constants and pc-relative addresses (lui + addi, auipc + jalr)
- * are seen across instructions. Other values are not carried from setreg to getreg: the backend
- * keeps guest registers in host registers, and a fresh getreg costs it nothing.
+ * (fold_* below, a line above each rule says it as a rewrite). It stays, becomes another record in
+ * the same place, turns out to be a value that exists, or vanishes. What the block has put into
+ * guest registers is remembered so that constants and pc-relative addresses (lui + addi, auipc +
+ * jalr) are seen across instructions. Other values are not carried from setreg to getreg: the
+ * backend keeps guest registers in host registers, and a fresh getreg costs it nothing.
  *
  * Backward: values nobody uses go, and so do setregs that are overwritten before anything can look.
  *
@@ -24,12 +24,6 @@ enum {
 };
 _Static_assert(offsetof(CpuState, x) == 0 && offsetof(CpuState, f) == 256,
                "slot_of takes the register files to be the first 512 bytes");
-
-/* Operand i of record `insn`, as an lvalue. */
-static inline IrValue *operand_ref(IrInsn *insn, unsigned i)
-{
-    return i == 0 ? &insn->a : i == 1 ? &insn->b : &insn->c;
-}
 
 static inline unsigned slot_of(const IrInsn *insn)
 {
@@ -53,7 +47,7 @@ typedef struct Opt {
     IrInsn guard[GUARDS_KNOWN];
 
     IrValue map[IR_MAX_INSNS];    /* new index of the value of an old record */
-    IrValue origin[IR_MAX_INSNS]; /* by new index, for getregs: the value last set to the register */
+    IrValue origin[IR_MAX_INSNS]; /* by new index, for getregs: what was last set */
 } Opt;
 
 /* What becomes of a record: KEEP, DROP, or the value that stands for it. */
@@ -309,7 +303,7 @@ static u16 inverted(u16 cond)
     return cond ^ 1;
 }
 
-/* A comparison (setcc or br) of a setcc's result with 0 -> that comparison itself or its inverse. */
+/* setcc or br on (setcc ...) != 0 or == 0 -> on that comparison or its inverse */
 static bool fold_compare_setcc(const Opt *o, IrInsn *insn)
 {
     const IrInsn *inner = &o->insns[insn->a];
@@ -551,22 +545,35 @@ static u32 fold(Opt *o, IrInsn *insn)
     }
 }
 
+/* Moves record `from` down to `to` and gives its operands their new indices. (It is edited where it
+ * is and not in a local copy: reading 16 bytes just after writing 2 of them stalls the host.) */
+static IrInsn *move_record(const IrBlock *block, u32 from, u32 to, const IrValue *map)
+{
+    IrInsn *insn = &block->insns[to];
+    *insn = block->insns[from];
+    const unsigned operands = ir_operand_count(block, insn);
+    if (operands > 0) {
+        insn->a = map[insn->a];
+    }
+    if (operands > 1) {
+        insn->b = map[insn->b];
+    }
+    if (operands > 2) {
+        insn->c = map[insn->c];
+    }
+    return insn;
+}
+
 static void forward(Opt *o)
 {
     IrBlock *block = o->block;
     u32 marks = 0;
     for (u32 i = 0; i < block->count && !o->ended; i++) {
-        IrInsn insn = o->insns[i];
-        const unsigned operands = ir_operand_count(block, &insn);
-        for (unsigned k = 0; k < operands; k++) {
-            IrValue *operand = operand_ref(&insn, k);
-            *operand = o->map[*operand];
-        }
-        const u32 becomes = fold(o, &insn);
+        IrInsn *insn = move_record(block, i, o->count, o->map);
+        const u32 becomes = fold(o, insn);
         if (becomes == KEEP) {
-            marks += insn.op == IR_insn;
-            o->map[i] = (IrValue)o->count;
-            o->insns[o->count++] = insn;
+            marks += insn->op == IR_insn;
+            o->map[i] = (IrValue)o->count++;
         } else {
             o->map[i] = becomes == DROP ? IR_NONE : (IrValue)becomes;
         }
@@ -603,8 +610,14 @@ static bool backward(const IrBlock *block, bool *keep)
             continue;
         }
         const unsigned operands = ir_operand_count(block, insn);
-        for (unsigned k = 0; k < operands; k++) {
-            keep[ir_operand(insn, k)] = true;
+        if (operands > 0) {
+            keep[insn->a] = true;
+        }
+        if (operands > 1) {
+            keep[insn->b] = true;
+        }
+        if (operands > 2) {
+            keep[insn->c] = true;
         }
     }
     return dropped;
@@ -615,17 +628,10 @@ static void compact(IrBlock *block, const bool *keep, IrValue *map)
 {
     u32 count = 0;
     for (u32 i = 0; i < block->count; i++) {
-        if (!keep[i]) {
-            continue;
+        if (keep[i]) {
+            move_record(block, i, count, map);
+            map[i] = (IrValue)count++;
         }
-        IrInsn insn = block->insns[i];
-        const unsigned operands = ir_operand_count(block, &insn);
-        for (unsigned k = 0; k < operands; k++) {
-            IrValue *operand = operand_ref(&insn, k);
-            *operand = map[*operand];
-        }
-        map[i] = (IrValue)count;
-        block->insns[count++] = insn;
     }
     block->count = count;
 }

@@ -8,8 +8,8 @@
 
 #include "core/ir/ir.h"
 
-/* Linear in the number of records; allocates nothing. A branch on constants that is always taken ends
- * the block there, so guest_insns may shrink; guest_bytes stays. */
+/* Linear in the number of records; allocates nothing. A branch on constants that is always taken
+ * ends the block there, so guest_insns may shrink; guest_bytes stays. */
 void opt_run(IrBlock *block);
 
 #endif

@@ -214,7 +214,7 @@ START_TEST(pure_operations)
                         ck_assert(ir_eval_int(&insn, a, b, c, &value));
                         ck_assert(expected(&insn, a, b, c, &want));
                         ck_assert_msg(value == want,
-                                      "%s type %d src %d aux %d a %llx b %llx c %llx: %llx, not %llx",
+                                      "%s.%d:%d %d of %llx, %llx, %llx: %llx, not %llx",
                                       ir_op_info[op].name, insn.type, insn.src, aux,
                                       (unsigned long long)a, (unsigned long long)b,
                                       (unsigned long long)c, (unsigned long long)value,
@@ -712,7 +712,8 @@ START_TEST(reservations)
     Fixture f = start(0x5010);
     ck_assert_int_eq(run(&f, THREE("v0 = const.i64 #0x1002\n" SC)), EXIT_TRAP);
     ck_assert_uint_eq(f.cpu.trap_cause, 6);
-    ck_assert_int_eq(run(&f, "block i64 @0x14\ninsn @0x14 4\nv0 = const.i64 #0x2000\n" SC "goto @0"),
+    ck_assert_int_eq(run(&f, "block i64 @0x14\ninsn @0x14 4\nv0 = const.i64 #0x2000\n" SC
+                             "goto @0"),
                      EXIT_TRAP);
     ck_assert_uint_eq(f.cpu.trap_cause, 7);
 }
@@ -748,7 +749,8 @@ static const char *const lines[] = {
     "v6 = fmax.f32 v4, v4", "v6 = fminm.f32 v4, v4", "v6 = fmaxm.f32 v4, v4",
     "v6 = feq.i64:f32 v4, v4", "v6 = flt.i64:f32 v4, v4", "v6 = fle.i64:f64 v3, v3",
     "v6 = fltq.i64:f32 v4, v4", "v6 = fleq.i64:f32 v4, v4", "v6 = fclass.i64:f16 v5",
-    "v6 = fround.f32 dyn exact v4", "v6 = fcvt_ff.f32:f64 rtz v3", "v6 = fcvt_if.i64:f32 rtz u32 v4",
+    "v6 = fround.f32 dyn exact v4", "v6 = fcvt_ff.f32:f64 rtz v3",
+    "v6 = fcvt_if.i64:f32 rtz u32 v4",
     "v6 = fcvt_if.i64:f32 dyn s64 v4", "v6 = fcvt_fi.f32:i64 rne s64 v1",
     "v6 = fcvtmod.i64:f64 v3", "v6 = fsgnj.f32 v4, v4", "v6 = fsgnjn.f32 v4, v4",
     "v6 = fsgnjx.f32 v4, v4", "v6 = unbox.f32:f64 v3", "v6 = box.f64:f16 v5",
@@ -806,7 +808,8 @@ START_TEST(text_errors)
 {
     static const char *const bad[] = {
         "v1 = nonsense.i64 v0", "v1 = add.i99 v0, v0", "v1 = add.i64 v0, v7", "v1 = not.i64",
-        "v1 = not.i64 v0, v0", "v1 = not.i64 v0, v0, v0, v0", "v1 = const.i64 5", "v1 = const.i64 #5x", "v1 = const.i64 #",
+        "v1 = not.i64 v0, v0", "v1 = not.i64 v0, v0, v0, v0", "v1 = const.i64 5",
+        "v1 = const.i64 #5x", "v1 = const.i64 #",
         "goto @0x100000000", "v1 = getreg.i64 x32", "v1 = call.i64 nobody", "v1 = ld.i64 s3 [v0]",
         "br.i64 less v0, v0, @4", "v65535 = not.i64 v0", "q1 = not.i64 v0", "v1 =",
         "block i64 sideways", "v1 = fadd.f32 odd v0, v0", "insn @0x10 99999999", "@", "+ - ,",
@@ -900,7 +903,8 @@ START_TEST(checker_records)
     const IrBlock good = parse(VALUES "v6 = add.i64 v1, v1\ngoto @0x14\n");
     const u32 add = good.count - 2;
     const struct { IrInsn insn; const char *message; } cases[] = {
-        {{.op = IR_add, .type = IR_I64, .src = IR_I64, .a = (u16)add, .b = 1}, "not defined before"},
+        {{.op = IR_add, .type = IR_I64, .src = IR_I64, .a = (u16)add, .b = 1},
+         "not defined before"},
         {{.op = IR_add, .type = IR_I64, .src = IR_I64, .a = IR_NONE, .b = 1}, "not defined before"},
         {{.op = IR_add, .type = IR_I64, .src = IR_I64, .a = 0, .b = 1}, "without a value"},
         {{.op = IR_OP_COUNT, .type = IR_I64}, "no such operation"},

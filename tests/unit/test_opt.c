@@ -176,7 +176,8 @@ static const struct {
      "v2 = getreg.f64 f1\nv3 = unbox.f16:f64 v2\nv4 = box.f64:f16 v3\nv5 = unbox.f32:f64 v4\n"
      "v7 = fbits.i32:f32 v5\nsetreg.i32 x12, v7"},
     /* Guards. */
-    {"guard $0x240 1\ninsn @0x14 4\nguard $0x240 0\nguard $0x240 1", "guard $0x240 1\ninsn @0x14 4"},
+    {"guard $0x240 1\ninsn @0x14 4\nguard $0x240 0\nguard $0x240 1",
+     "guard $0x240 1\ninsn @0x14 4"},
     {"guard $0x240 0\nguard $0x240 1", "guard $0x240 0\nguard $0x240 1"},
     {"guard $0x240 0\nguard $0x241 0\nguard $0x240 0", "guard $0x240 0\nguard $0x241 0"},
     {"guard $0x240 1\nv2 = call regs\nguard $0x240 1", "guard $0x240 1\nv2 = call regs"},
@@ -186,7 +187,8 @@ static const struct {
      P "guard $0x240 1\nv2 = call trap(v0)\nguard $0x240 1"},
     /* Dead code. */
     {P Q "v3 = mul.i64 v0, v1\nv4 = ld.i64 u8 [v0]", P "v4 = ld.i64 u8 [v0]"},
-    {"v2 = getreg.f64 f1\nv3 = fadd.f64 rne v2, v2", "v2 = getreg.f64 f1\nv3 = fadd.f64 rne v2, v2"},
+    {"v2 = getreg.f64 f1\nv3 = fadd.f64 rne v2, v2",
+     "v2 = getreg.f64 f1\nv3 = fadd.f64 rne v2, v2"},
     {P Q "setreg.i64 x12, v0\ninsn @0x14 4\nsetreg.i64 x12, v1",
      Q "insn @0x14 4\nsetreg.i64 x12, v1"},
     {P Q "setreg.i64 x12, v0\nv3 = ld.i64 u8 [v1]\nsetreg.i64 x12, v3",
