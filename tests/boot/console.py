@@ -94,8 +94,8 @@ class Console:
     def run(self, command, timeout=TIMEOUT):
         """Types a command at a shell prompt, waits for the next prompt and returns what came between."""
         self.send(command + "\n")
-        # The echo ends with CR LF. A line that is wider than the terminal is wrapped by the guest's shell.
-        self.expect(rb"\r?\n", timeout)
+        # The echo ends with a line break. A line that is wider than the terminal is wrapped by the guest's shell.
+        self.expect(rb"\r*\n", timeout)
         start = self.seen
         match = self.expect(PROMPT, timeout)
         return bytes(self.output[start:match.start()]).decode(errors="replace").replace("\r", "")
