@@ -4,6 +4,7 @@
 # what it is waiting for. Output of the tools themselves goes to a log, which is shown when they fail.
 
 STAG_TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+HOME=${HOME:-$(cd ~ && pwd)}
 STAG_CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/stag
 
 # say WORDS: one progress line

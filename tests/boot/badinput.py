@@ -243,7 +243,7 @@ def judge(emulator, options, expected):
 
 def limited_memory(emulator, folder):
     """Little address space is a sentence too."""
-    off = os.path.join(folder, "off")
+    off = assemble(OFF, os.path.join(folder, "off"))
     for kib in (1 << 20, 256 << 10, 64 << 10):
         for memory in ("64M", "4G"):
             shell = f"ulimit -v {kib}; exec \"$@\""
@@ -259,6 +259,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--emulator", default="build/stag")
     parser.add_argument("--only", default="", help="only cases whose name holds this")
+    parser.add_argument("--no-limits", action="store_true", help="no cases with little address space")
     args = parser.parse_args()
     emulator = Emulator(args.emulator)
     cross_compiler()
@@ -266,7 +267,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         results = ((name, judge(emulator, options, expected)) for name, options, expected in cases(folder, emulator)
                    if args.only in name)
-        for part in (results, limited_memory(emulator, folder)):
+        limited = [] if args.no_limits else limited_memory(emulator, folder)
+        for part in (results, limited):
             for name, wrong in part:
                 count += 1
                 if wrong:
