@@ -19,6 +19,10 @@ struct Loader {
     Bus *bus;
     u64 ram_base, ram_size;
     GArray *placed; /* Placed */
+
+    u64 overlay_base, overlay_size;
+    bool (*overlay_write)(void *opaque, u64 offset, const void *bytes, u64 n);
+    void *overlay;
 };
 
 static void placed_clear(void *p)
@@ -45,6 +49,16 @@ void loader_free(Loader *loader)
     }
 }
 
+void loader_set_overlay(Loader *l, u64 base, u64 size,
+                        bool (*write)(void *opaque, u64 offset, const void *bytes, u64 n),
+                        void *opaque)
+{
+    l->overlay_base = base;
+    l->overlay_size = size;
+    l->overlay_write = write;
+    l->overlay = opaque;
+}
+
 /* What has been placed in [first, last], or NULL. */
 static const Placed *find_placed(const Loader *l, u64 first, u64 last)
 {
@@ -57,17 +71,53 @@ static const Placed *find_placed(const Loader *l, u64 first, u64 last)
     return NULL;
 }
 
-/* The region that holds all of [address, address + size) if it is memory, else NULL. */
-static const Region *memory_at(const Loader *l, u64 address, u64 size)
+/* How many bytes from `address` on, at most `size`, lie in one piece of memory; 0 if that is no memory. */
+static u64 piece_at(const Loader *l, u64 address, u64 size, bool *overlay)
 {
+    *overlay = address - l->overlay_base < l->overlay_size;
+    if (*overlay) {
+        return MIN(size, l->overlay_base + l->overlay_size - address);
+    }
     const Region *r = bus_find(l->bus, address);
-    return r && r->kind != REGION_MMIO && size <= r->size - (address - r->base) ? r : NULL;
+    return r && r->kind != REGION_MMIO ? MIN(size, r->size - (address - r->base)) : 0;
+}
+
+/* Whether all of [address, address + size) is memory. */
+static bool is_memory(const Loader *l, u64 address, u64 size)
+{
+    bool overlay;
+    u64 n;
+    for (; size; address += n, size -= n) {
+        n = piece_at(l, address, size, &overlay);
+        if (!n) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Writes memory: [address, address + size) is claimed. */
+static bool write_memory(Loader *l, u64 address, const u8 *bytes, u64 size)
+{
+    while (size) {
+        bool overlay;
+        u64 n = piece_at(l, address, size, &overlay);
+        if (!n || !(overlay ? l->overlay_write(l->overlay, address - l->overlay_base, bytes, n)
+                            : bus_load(l->bus, address, bytes, n))) {
+            return false;
+        }
+        address += n;
+        bytes += n;
+        size -= n;
+    }
+    return true;
 }
 
 bool loader_is_free(const Loader *l, u64 address, u64 size)
 {
-    const Region *r = memory_at(l, address, size);
-    return r && r->kind == REGION_RAM && (size == 0 || !find_placed(l, address, address + size - 1));
+    return size && address >= l->ram_base && address - l->ram_base < l->ram_size &&
+           size <= l->ram_size - (address - l->ram_base) && is_memory(l, address, size) &&
+           !find_placed(l, address, address + size - 1);
 }
 
 /* Reserves [address, address + size) for `name`. */
@@ -76,7 +126,7 @@ static bool claim(Loader *l, const char *name, u64 address, u64 size, GError **e
     if (size == 0) {
         return true;
     }
-    if (!memory_at(l, address, size)) {
+    if (!is_memory(l, address, size)) {
         return stag_error(err,
                           "%s does not fit: it needs %" G_GUINT64_FORMAT " KiB of memory at 0x%" PRIx64
                           ", and the machine has %" G_GUINT64_FORMAT " MiB at 0x%" PRIx64 " (see -m)",
@@ -99,13 +149,8 @@ static void clear(Loader *l, u64 address, u64 size)
     u8 now[sizeof(zeros)];
     while (size) {
         u64 n = MIN(size, sizeof(zeros) - (address & (sizeof(zeros) - 1)));
-        const Region *r = bus_find(l->bus, address);
-        const void *host = r->host ? r->host + (address - r->base) : NULL;
-        if (!host && bus_dma_read(l->bus, address, now, n)) {
-            host = now;
-        }
-        if (!host || memcmp(host, zeros, n) != 0) {
-            bus_load(l->bus, address, zeros, n);
+        if (!bus_dma_read(l->bus, address, now, n) || memcmp(now, zeros, n) != 0) {
+            write_memory(l, address, zeros, n);
         }
         address += n;
         size -= n;
@@ -116,7 +161,7 @@ bool loader_place_bytes(Loader *l, const char *name, u64 address, const void *by
                         GError **err)
 {
     return claim(l, name, address, size, err) &&
-           (size == 0 || bus_load(l->bus, address, bytes, size) ||
+           (write_memory(l, address, bytes, size) ||
             stag_error(err, "%s can't be written to memory at 0x%" PRIx64, name, address));
 }
 
@@ -130,7 +175,7 @@ bool loader_place_image(Loader *l, const Image *image, const char *what, u64 add
         if (!claim(l, name, at, s->size, err)) {
             return false;
         }
-        if (s->file_size && !bus_load(l->bus, at, bytes + s->offset, s->file_size)) {
+        if (!write_memory(l, at, bytes + s->offset, s->file_size)) {
             return stag_error(err, "%s can't be written to memory at 0x%" PRIx64, name, at);
         }
         /* A Linux image's size beyond the file is memory that the kernel clears itself. */

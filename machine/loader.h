@@ -13,6 +13,10 @@ typedef struct Loader Loader;
 
 Loader *loader_new(Bus *bus, u64 ram_base, u64 ram_size);
 void loader_free(Loader *loader);
+/* A device that stands in for memory at [base, base + size): writes there go to `write` instead of the bus. */
+void loader_set_overlay(Loader *loader, u64 base, u64 size,
+                        bool (*write)(void *opaque, u64 offset, const void *bytes, u64 n),
+                        void *opaque);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Loader, loader_free)
 
 /* Writes an image: an ELF where it says, others at `address`. What follows an ELF segment's bytes is cleared. */

@@ -1,0 +1,379 @@
+/* Parses the command line. See options.h. */
+#include "cli/options.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "core/base/error.h"
+#include "core/base/log.h"
+#include "frontend-riscv/frontend.h"
+#include "machine/loader.h"
+
+#define MIB ((u64)1 << 20)
+
+typedef struct Option {
+    const char *name, *alias;
+    const char *argument; /* as --help shows it; NULL: takes none */
+    const char *help;
+    bool (*apply)(Cli *cli, const char *value, FILE *out, GError **err);
+    size_t text; /* without apply: offset in Cli of the char * that takes the value */
+    size_t flag; /* ... or of the bool that becomes true */
+} Option;
+
+/* ---- Values --------------------------------------------------------------------------------- */
+
+unsigned edit_distance(const char *a, const char *b)
+{
+    enum { MAX = 64 };
+    unsigned rows[3][MAX + 1];
+    unsigned la = (unsigned)MIN(strlen(a), MAX), lb = (unsigned)MIN(strlen(b), MAX);
+    for (unsigned j = 0; j <= lb; j++) {
+        rows[0][j] = j;
+    }
+    for (unsigned i = 1; i <= la; i++) {
+        unsigned *now = rows[i % 3], *before = rows[(i + 2) % 3], *before2 = rows[(i + 1) % 3];
+        now[0] = i;
+        for (unsigned j = 1; j <= lb; j++) {
+            unsigned replaced = before[j - 1] + (a[i - 1] != b[j - 1]);
+            now[j] = MIN(replaced, MIN(before[j], now[j - 1]) + 1);
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
+                now[j] = MIN(now[j], before2[j - 2] + 1);
+            }
+        }
+    }
+    return rows[la % 3][lb];
+}
+
+bool parse_size(const char *text, u64 unit, u64 *bytes)
+{
+    char *end;
+    errno = 0;
+    double number = g_ascii_strtod(text, &end);
+    static const char suffixes[] = "BKMGTPE";
+    if (!g_ascii_isdigit(text[0]) || errno || strpbrk(text, "xXpPeE") == text + 1) {
+        return false;
+    }
+    const char *suffix = *end ? strchr(suffixes, g_ascii_toupper(*end)) : NULL;
+    if (*end) {
+        if (!suffix || end[1]) {
+            return false;
+        }
+        unit = (u64)1 << (10 * (suffix - suffixes));
+    }
+    number *= (double)unit;
+    if (!(number >= 1 && number <= (double)((u64)1 << 62))) {
+        return false;
+    }
+    *bytes = (u64)number;
+    return true;
+}
+
+static bool parse_switch(const char *text, bool *on)
+{
+    *on = strcmp(text, "on") == 0 || strcmp(text, "yes") == 0 || strcmp(text, "true") == 0;
+    return *on || strcmp(text, "off") == 0 || strcmp(text, "no") == 0 || strcmp(text, "false") == 0;
+}
+
+static void set_text(char **where, const char *value)
+{
+    g_free(*where);
+    *where = g_strdup(value);
+}
+
+/* ---- Options that do more than store their value -------------------------------------------- */
+
+static bool set_code_cache(Cli *cli, const char *option, const char *value, GError **err)
+{
+    u64 size;
+    if (!parse_size(value, MIB, &size) || size < MIN_CODE_CACHE_MIB * MIB || size > 1024 * MIB) {
+        return stag_error(err, "%s %s: the code cache takes %u to 1024 MiB", option, value,
+                          MIN_CODE_CACHE_MIB);
+    }
+    cli->machine.code_cache = size;
+    return true;
+}
+
+static bool apply_tb_size(Cli *cli, const char *value, FILE *out, GError **err)
+{
+    (void)out;
+    return set_code_cache(cli, "-tb-size", value, err);
+}
+
+static bool apply_accel(Cli *cli, const char *value, FILE *out, GError **err)
+{
+    if (strcmp(value, "help") == 0) {
+        fprintf(out, "jit     translate to x86-64 code (T1; also: T1, tcg)\n"
+                     "interp  interpret the intermediate representation (T0; also: T0)\n"
+                     "properties: tb-size=MIB, one-insn-per-tb=on|off, thread=single|multi\n");
+        cli->done = true;
+        return true;
+    }
+    g_auto(GStrv) parts = g_strsplit(value, ",", -1);
+    for (char **p = parts; *p; p++) {
+        bool on;
+        if (p == parts && (!strcmp(*p, "jit") || !strcmp(*p, "tcg") || !g_ascii_strcasecmp(*p, "t1"))) {
+            cli->machine.interp = false;
+        } else if (p == parts && (!strcmp(*p, "interp") || !g_ascii_strcasecmp(*p, "t0"))) {
+            cli->machine.interp = true;
+        } else if (p == parts) {
+            return stag_error(err, "-accel %s: there is no such engine; take jit or interp", *p);
+        } else if (g_str_has_prefix(*p, "tb-size=")) {
+            if (!set_code_cache(cli, "-accel tb-size", *p + strlen("tb-size="), err)) {
+                return false;
+            }
+        } else if (g_str_has_prefix(*p, "one-insn-per-tb=") &&
+                   parse_switch(*p + strlen("one-insn-per-tb="), &on)) {
+            cli->machine.single_step = on;
+        } else if (strcmp(*p, "thread=single") != 0 && strcmp(*p, "thread=multi") != 0) {
+            return stag_error(err, "-accel: there is no property '%s' (-accel help lists them)", *p);
+        }
+    }
+    cli->interp_asked = true;
+    return true;
+}
+
+static bool apply_machine(Cli *cli, const char *value, FILE *out, GError **err)
+{
+    g_auto(GStrv) parts = g_strsplit(value, ",", -1);
+    for (char **p = parts; *p; p++) {
+        if (p == parts && (strcmp(*p, "help") == 0 || strcmp(*p, "?") == 0)) {
+            machine_print_boards(out);
+            cli->done = true;
+            return true;
+        }
+        if (g_str_has_prefix(*p, "dumpdtb=") && (*p)[strlen("dumpdtb=")]) {
+            set_text(&cli->machine.dump_dtb, *p + strlen("dumpdtb="));
+        } else if (g_str_has_prefix(*p, "type=")) {
+            set_text(&cli->machine.board, *p + strlen("type="));
+        } else if (g_str_has_prefix(*p, "accel=")) {
+            if (!apply_accel(cli, *p + strlen("accel="), out, err)) {
+                return false;
+            }
+        } else if (p == parts && !strchr(*p, '=')) {
+            set_text(&cli->machine.board, *p);
+        } else {
+            return stag_error(err, "-machine: there is no property '%s' (it takes type=, dumpdtb=FILE, accel=)",
+                              *p);
+        }
+    }
+    return true;
+}
+
+static bool apply_cpu(Cli *cli, const char *value, FILE *out, GError **err)
+{
+    (void)err;
+    if (strcmp(value, "help") == 0 || strcmp(value, "?") == 0) {
+        riscv_model_print_help(out);
+        cli->done = true;
+    }
+    set_text(&cli->machine.cpu, value);
+    return true;
+}
+
+static bool apply_memory(Cli *cli, const char *value, FILE *out, GError **err)
+{
+    (void)out;
+    const char *size = g_str_has_prefix(value, "size=") ? value + strlen("size=") : value;
+    if (!parse_size(size, MIB, &cli->machine.ram_size)) {
+        return stag_error(err, "-m %s: give a size of memory such as 512M or 2G", value);
+    }
+    return true;
+}
+
+static bool apply_smp(Cli *cli, const char *value, FILE *out, GError **err)
+{
+    (void)out;
+    const char *count = g_str_has_prefix(value, "cpus=") ? value + strlen("cpus=") : value;
+    char *end;
+    u64 n = g_ascii_strtoull(count, &end, 10);
+    if (!g_ascii_isdigit(count[0]) || *end || n == 0) {
+        return stag_error(err, "-smp %s: give the number of harts", value);
+    }
+    if (n > 1) {
+        return stag_error(err, "-smp %s: Stag runs one hart; leave -smp out", value);
+    }
+    cli->machine.harts = (unsigned)n;
+    return true;
+}
+
+static bool apply_device(Cli *cli, const char *value, FILE *out, GError **err)
+{
+    if (strcmp(value, "help") == 0 || strcmp(value, "?") == 0) {
+        fprintf(out, "loader  puts a file or a number into memory:\n"
+                     "        loader,file=FILE[,addr=A][,cpu-num=N][,force-raw=on]\n"
+                     "        loader,addr=A,data=D,data-len=1..8[,data-be=on]\n"
+                     "        loader,addr=A,cpu-num=N\n");
+        cli->done = true;
+        return true;
+    }
+    LoaderDevice *device = loader_device_parse(value, err);
+    if (device) {
+        g_ptr_array_add(cli->machine.loaders, device);
+    }
+    return device != NULL;
+}
+
+static bool apply_monitor(Cli *cli, const char *value, FILE *out, GError **err)
+{
+    (void)cli, (void)out;
+    return strcmp(value, "none") == 0 || stag_error(err, "-monitor %s: Stag has no monitor; only 'none' is taken", value);
+}
+
+static bool apply_display(Cli *cli, const char *value, FILE *out, GError **err)
+{
+    (void)cli, (void)out;
+    return strcmp(value, "none") == 0 || stag_error(err, "-display %s: Stag has no display; only 'none' is taken", value);
+}
+
+static bool apply_nographic(Cli *cli, const char *value, FILE *out, GError **err)
+{
+    (void)cli, (void)value, (void)out, (void)err;
+    return true; /* there is no display to switch off */
+}
+
+static bool apply_log(Cli *cli, const char *value, FILE *out, GError **err)
+{
+    if (strcmp(value, "help") == 0 || strcmp(value, "?") == 0) {
+        log_print_categories(out);
+        cli->done = true;
+        return true;
+    }
+    return log_set_categories(value, err);
+}
+
+static bool apply_version(Cli *cli, const char *value, FILE *out, GError **err)
+{
+    (void)value, (void)err;
+    fprintf(out, "stag %s\n", STAG_VERSION);
+    cli->done = true;
+    return true;
+}
+
+static bool apply_help(Cli *cli, const char *value, FILE *out, GError **err)
+{
+    (void)value, (void)err;
+    cli_print_help(out);
+    cli->done = true;
+    return true;
+}
+
+/* ---- The table ------------------------------------------------------------------------------ */
+
+#define TEXT(member) .text = offsetof(Cli, member)
+#define FLAG(member) .flag = offsetof(Cli, member)
+static const Option options[] = {
+    {"machine", "M", "BOARD[,dumpdtb=FILE]", "the machine: virt (default) or spike; 'help' lists them", apply_machine},
+    {"cpu", NULL, "MODEL[,EXT=on|off]", "the harts; 'help' lists models and extensions", apply_cpu},
+    {"m", NULL, "SIZE", "guest memory, 128M by default; suffixes K M G T", apply_memory},
+    {"smp", NULL, "N", "number of harts (1)", apply_smp},
+    {"bios", NULL, "FILE", "firmware: a file, 'none', or 'default' (OpenSBI)", TEXT(machine.bios)},
+    {"kernel", NULL, "FILE", "ELF, Linux Image, either gzipped, or raw bytes", TEXT(machine.kernel)},
+    {"initrd", NULL, "FILE", "initial ramdisk", TEXT(machine.initrd)},
+    {"append", NULL, "WORDS", "the kernel's command line", TEXT(machine.append)},
+    {"dtb", NULL, "FILE", "device tree for the guest instead of the machine's own", TEXT(machine.dtb)},
+    {"device", NULL, "loader,...", "put something into memory; 'help' says what", apply_device},
+    {"nographic", NULL, NULL, "serial port on this terminal (so it is anyway)", apply_nographic},
+    {"serial", NULL, "BACKEND", "serial port: mon:stdio (default), stdio, null, none, file:PATH", TEXT(machine.serial)},
+    {"monitor", NULL, "none", "accepted for compatibility", apply_monitor},
+    {"display", NULL, "none", "accepted for compatibility", apply_display},
+    {"accel", NULL, "jit|interp[,tb-size=MIB]", "translate to host code (default), or interpret", apply_accel},
+    {"tb-size", NULL, "MIB", "size of the code cache, 64 by default", apply_tb_size},
+    {"singlestep", NULL, NULL, "one guest instruction a block", FLAG(machine.single_step)},
+    {"one-insn-per-tb", NULL, NULL, "the same", FLAG(machine.single_step)},
+    {"no-reboot", NULL, NULL, "end when the guest reboots", FLAG(machine.no_reboot)},
+    {"signature", NULL, "FILE", "write begin_signature..end_signature there at the end", TEXT(machine.signature)},
+    {"perfmap", NULL, NULL, "write /tmp/perf-PID.map for perf", FLAG(machine.perf_map)},
+    {"d", NULL, "ITEM,...", "log to stderr; 'help' lists the items", apply_log},
+    {"D", NULL, "FILE", "log to a file instead", TEXT(log_file)},
+    {"version", NULL, NULL, "print the version", apply_version},
+    {"help", "h", NULL, "print this text", apply_help},
+};
+
+void cli_print_help(FILE *out)
+{
+    fprintf(out, "usage: stag [OPTION]...\n"
+                 "Runs RISC-V systems. Options are spelt as QEMU's, with one dash or two; -OPTION=VALUE works too.\n\n");
+    for (unsigned i = 0; i < ARRAY_LEN(options); i++) {
+        const Option *o = &options[i];
+        g_autofree char *left = g_strdup_printf("-%s%s%s%s%s", o->name, o->alias ? ", -" : "",
+                                                o->alias ? o->alias : "", o->argument ? " " : "",
+                                                o->argument ? o->argument : "");
+        fprintf(out, strlen(left) > 34 ? "  %s\n%38s%s\n" : "  %-35s %s%s\n", left,
+                strlen(left) > 34 ? "" : o->help, strlen(left) > 34 ? o->help : "");
+    }
+    fprintf(out, "\nCtrl-A x ends Stag, Ctrl-A h shows the other keys. The exit status is the guest's.\n");
+}
+
+/* ---- Parsing -------------------------------------------------------------------------------- */
+
+static const Option *find_option(const char *name)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(options); i++) {
+        if (strcmp(name, options[i].name) == 0 || (options[i].alias && strcmp(name, options[i].alias) == 0)) {
+            return &options[i];
+        }
+    }
+    return NULL;
+}
+
+static const char *nearest_option(const char *name)
+{
+    const char *best = options[0].name;
+    for (unsigned i = 1; i < ARRAY_LEN(options); i++) {
+        if (edit_distance(name, options[i].name) < edit_distance(name, best)) {
+            best = options[i].name;
+        }
+    }
+    return best;
+}
+
+bool cli_parse(Cli *cli, int argc, char **argv, FILE *out, GError **err)
+{
+    for (int i = 1; i < argc && !cli->done; i++) {
+        const char *word = argv[i];
+        if (word[0] != '-' || word[1] == '\0') {
+            return stag_error(err, "'%s' is not an option; a kernel is named with -kernel FILE", word);
+        }
+        const char *name = word + (word[1] == '-' ? 2 : 1);
+        const char *equals = strchr(name, '=');
+        g_autofree char *bare = equals ? g_strndup(name, (gsize)(equals - name)) : g_strdup(name);
+        const Option *o = find_option(bare);
+        if (!o) {
+            return stag_error(err, "there is no option '%.60s'; the nearest is -%s (--help lists them all)",
+                              word, nearest_option(bare));
+        }
+        const char *value = NULL;
+        if (o->argument && equals) {
+            value = equals + 1;
+        } else if (o->argument) {
+            if (i + 1 == argc) {
+                return stag_error(err, "-%s needs a value: -%s %s", o->name, o->name, o->argument);
+            }
+            value = argv[++i];
+        } else if (equals) {
+            return stag_error(err, "-%s takes no value", o->name);
+        }
+        if (o->apply) {
+            if (!o->apply(cli, value, out, err)) {
+                return false;
+            }
+        } else if (o->argument) {
+            set_text((char **)((char *)cli + o->text), value);
+        } else {
+            *(bool *)((char *)cli + o->flag) = true;
+        }
+    }
+    return cli->done || !cli->log_file || log_set_file(cli->log_file, err);
+}
+
+void cli_init(Cli *cli)
+{
+    *cli = (Cli){0};
+    machine_options_init(&cli->machine);
+}
+
+void cli_clear(Cli *cli)
+{
+    machine_options_clear(&cli->machine);
+    g_free(cli->log_file);
+}

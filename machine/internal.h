@@ -1,0 +1,98 @@
+/*
+ * What the files of machine/ share: the Machine itself and the harts' run loop.
+ */
+#ifndef STAG_MACHINE_INTERNAL_H
+#define STAG_MACHINE_INTERNAL_H
+
+#include <pthread.h>
+#include <time.h>
+
+#include "core/exec/exec.h"
+#include "devices/device.h"
+#include "frontend-riscv/frontend.h"
+#include "machine/board.h"
+#include "machine/image.h"
+#include "machine/interp.h"
+#include "machine/loader.h"
+#include "machine/machine.h"
+#include "softmmu/bus.h"
+
+typedef struct Backend Backend;
+
+/* A hart has two deadlines in ticks of the time CSR: mtimecmp of the CLINT and its own stimecmp. */
+enum { TIMER_M, TIMER_S, TIMER_COUNT };
+
+typedef struct MachineHart {
+    Machine *machine;
+    Hart *hart;
+    CpuState *cpu;
+    u64 reset_pc;
+
+    GThread *thread;
+    _Atomic pid_t tid; /* host thread id; 0 when it does not run */
+
+    /* Deadlines may be set from any thread, the host timers exist while the hart's thread does. */
+    GMutex timer_lock;
+    bool timers_exist;
+    timer_t timers[TIMER_COUNT];
+    u64 deadlines[TIMER_COUNT];
+} MachineHart;
+
+typedef enum MachineRequest { REQUEST_NONE, REQUEST_RESET, REQUEST_QUIT } MachineRequest;
+
+struct Machine {
+    const MachineOptions *options;
+    const Board *board;
+    HartModel *model;
+    HartCallbacks callbacks;
+    u64 start_ns;             /* of CLOCK_MONOTONIC when the machine was made */
+    _Atomic u64 time_offset;  /* the time CSR is the ticks since then plus this */
+
+    Bus *bus;
+    BoardDevices *devices;
+    MachineHart *harts;
+    unsigned hart_count;
+
+    CodeSpace space;
+    Interp *interp;   /* T0 or ... */
+    Backend *backend; /* ... T1 */
+    Exec *exec;
+    FILE *perf_map;
+
+    /* Read by machine_new, which has to look into them, for the first loading. NULL later. */
+    Image *kernel, *firmware;
+    bool no_firmware;
+    ImageSymbol symbols[IMAGE_SYMBOL_COUNT]; /* of the kernel, else of the firmware */
+    CharDev *console;
+    CpuState **cpus;
+    guint signal_sources[3];
+
+    GMutex request_lock;
+    MachineRequest request;
+    int status; /* exit status that goes with REQUEST_QUIT */
+    GError *error; /* of machine_fail */
+};
+
+/* ---- run.c ---- */
+
+/* Process-wide: the handler of the kick signal. */
+void run_init(void);
+void hart_init(MachineHart *h, Machine *machine, unsigned index);
+void hart_clear(MachineHart *h);
+/* CpuState.kick. */
+void hart_kick(CpuState *cpu);
+/* Any thread: PENDING_TIMER is posted to the hart once the time CSR reaches `deadline`; ~0 means never. */
+void hart_arm_timer(MachineHart *h, unsigned timer, u64 deadline);
+/* Hart's mtimecmp: drives MTIP now and when the time comes. */
+void hart_set_timecmp(MachineHart *h, u64 ticks);
+/* Runs all harts until there is a request; then none of them runs. */
+void machine_run_harts(Machine *machine);
+/* Any thread: asks for the end or a reset. The first request wins, but an end beats a reset. */
+void machine_request(Machine *machine, MachineRequest request, int status);
+/* The time CSR, and setting it. */
+u64 machine_time(Machine *machine);
+void machine_set_time(Machine *machine, u64 ticks);
+/* A hart's thread can't go on: the end, with a sentence that machine_run returns. Takes `error` over. */
+void machine_fail(Machine *machine, GError *error);
+
+#endif

@@ -1,0 +1,285 @@
+/*
+ * Runs the harts: one thread each, a signal to interrupt it wherever it is, host timers for its deadlines.
+ *
+ * A hart's thread is in one of three places: in generated code, in C code, or asleep because of WFI. Whoever wants its attention sets
+ * bits in cpu->pending and then kicks: sends the thread a signal. In generated code the handler, on the hart's
+ * own thread, makes the budget negative, so that the next block leaves. C code looks at `pending` before it enters generated
+ * code. Sleep is a futex wait on `pending` itself: a bit that was set before the wait makes it return at once, a later one comes
+ * with a signal that interrupts it. So no order of events loses a wake-up.
+ *
+ * The host timers signal the hart's thread directly (SIGEV_THREAD_ID); the handler posts PENDING_TIMER itself.
+ */
+#include <errno.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "core/base/error.h"
+#include "machine/internal.h"
+
+#ifndef sigev_notify_thread_id
+#define sigev_notify_thread_id _sigev_un._tid
+#endif
+
+enum { NS_PER_S = 1000000000 };
+#define KICK_SIGNAL SIGRTMIN
+
+/* The hart that this thread runs. */
+static __thread CpuState *current;
+
+static void on_kick(int signal, siginfo_t *info, void *context)
+{
+    (void)signal, (void)context;
+    if (current) {
+        if (info->si_code == SI_TIMER) {
+            atomic_fetch_or(&current->pending, PENDING_TIMER);
+        }
+        cpu_stop_budget(current);
+    }
+}
+
+void run_init(void)
+{
+    struct sigaction action = {.sa_sigaction = on_kick, .sa_flags = SA_SIGINFO | SA_RESTART};
+    sigfillset(&action.sa_mask);
+    /* Faults of generated code are handled even then. */
+    sigdelset(&action.sa_mask, SIGSEGV);
+    sigdelset(&action.sa_mask, SIGBUS);
+    sigaction(KICK_SIGNAL, &action, NULL);
+}
+
+void hart_kick(CpuState *cpu)
+{
+    if (cpu == current) {
+        cpu_stop_budget(cpu);
+        return;
+    }
+    MachineHart *h = &((Machine *)cpu->machine)->harts[cpu->index];
+    pid_t tid = atomic_load(&h->tid);
+    if (tid) {
+        syscall(SYS_tgkill, getpid(), tid, KICK_SIGNAL);
+    }
+}
+
+/* ---- Time ----------------------------------------------------------------------------------- */
+
+static u64 tick_ns(const Machine *machine)
+{
+    return NS_PER_S / machine->model->timebase_hz;
+}
+
+static u64 now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (u64)now.tv_sec * NS_PER_S + (u64)now.tv_nsec;
+}
+
+u64 machine_time(Machine *machine)
+{
+    return (now_ns() - machine->start_ns) / tick_ns(machine) + atomic_load(&machine->time_offset);
+}
+
+/* Sets the host timer to its deadline; the lock is held. A deadline that has passed fires at once. */
+static void set_timer(MachineHart *h, unsigned timer)
+{
+    const Machine *m = h->machine;
+    u64 deadline = h->deadlines[timer], offset = atomic_load(&m->time_offset);
+    u64 ticks = deadline > offset ? deadline - offset : 0; /* since start_ns */
+    struct itimerspec when = {0};
+    if (deadline != ~(u64)0 && ticks < (G_MAXINT64 - m->start_ns) / tick_ns(m)) {
+        u64 ns = m->start_ns + ticks * tick_ns(m);
+        when.it_value = (struct timespec){(time_t)(ns / NS_PER_S), (long)(ns % NS_PER_S)};
+    }
+    if (h->timers_exist) {
+        timer_settime(h->timers[timer], TIMER_ABSTIME, &when, NULL);
+    }
+}
+
+void hart_arm_timer(MachineHart *h, unsigned timer, u64 deadline)
+{
+    g_mutex_lock(&h->timer_lock);
+    h->deadlines[timer] = deadline;
+    set_timer(h, timer);
+    g_mutex_unlock(&h->timer_lock);
+}
+
+void hart_set_timecmp(MachineHart *h, u64 ticks)
+{
+    g_mutex_lock(&h->timer_lock);
+    h->deadlines[TIMER_M] = ticks;
+    set_timer(h, TIMER_M);
+    cpu_set_irq(h->cpu, IRQ_MTI, machine_time(h->machine) >= ticks);
+    g_mutex_unlock(&h->timer_lock);
+}
+
+/* A timer fired: mtimecmp's interrupt line follows. stimecmp is the frontend's business. */
+static void timer_fired(MachineHart *h)
+{
+    g_mutex_lock(&h->timer_lock);
+    if (machine_time(h->machine) >= h->deadlines[TIMER_M]) {
+        cpu_set_irq(h->cpu, IRQ_MTI, true);
+    }
+    g_mutex_unlock(&h->timer_lock);
+}
+
+void machine_set_time(Machine *m, u64 ticks)
+{
+    atomic_store(&m->time_offset, ticks - (now_ns() - m->start_ns) / tick_ns(m));
+    for (unsigned i = 0; i < m->hart_count; i++) {
+        MachineHart *h = &m->harts[i];
+        hart_set_timecmp(h, h->deadlines[TIMER_M]);
+        hart_arm_timer(h, TIMER_S, h->deadlines[TIMER_S]);
+        cpu_post(h->cpu, PENDING_TIMER);
+    }
+}
+
+static bool make_timers(MachineHart *h, GError **err)
+{
+    for (unsigned i = 0; i < TIMER_COUNT; i++) {
+        struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = KICK_SIGNAL};
+        event.sigev_notify_thread_id = gettid();
+        if (timer_create(CLOCK_MONOTONIC, &event, &h->timers[i]) != 0) {
+            while (i-- > 0) {
+                timer_delete(h->timers[i]);
+            }
+            return stag_error(err, "the host gives no timer for hart %u: %s", h->cpu->index,
+                              g_strerror(errno));
+        }
+    }
+    g_mutex_lock(&h->timer_lock);
+    h->timers_exist = true;
+    for (unsigned i = 0; i < TIMER_COUNT; i++) {
+        set_timer(h, i);
+    }
+    g_mutex_unlock(&h->timer_lock);
+    return true;
+}
+
+static void delete_timers(MachineHart *h)
+{
+    g_mutex_lock(&h->timer_lock);
+    for (unsigned i = 0; h->timers_exist && i < TIMER_COUNT; i++) {
+        timer_delete(h->timers[i]);
+    }
+    h->timers_exist = false;
+    g_mutex_unlock(&h->timer_lock);
+}
+
+/* ---- A hart's thread ------------------------------------------------------------------------ */
+
+/* Sleeps until something is pending that this loop sees to. */
+static void sleep_until_pending(CpuState *cpu)
+{
+    u32 pending = atomic_load(&cpu->pending);
+    if (!(pending & ~(u32)PENDING_FLUSH)) {
+        syscall(SYS_futex, &cpu->pending, FUTEX_WAIT_PRIVATE, pending, NULL, NULL, 0);
+    }
+}
+
+static void *hart_thread(void *opaque)
+{
+    MachineHart *h = opaque;
+    CpuState *cpu = h->cpu;
+    bool halted = false;
+
+    /* The signals that end the process are the main thread's business. */
+    sigset_t mask;
+    sigemptyset(&mask);
+    sigaddset(&mask, SIGINT);
+    sigaddset(&mask, SIGTERM);
+    sigaddset(&mask, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &mask, NULL);
+
+    current = cpu;
+    atomic_store(&h->tid, gettid());
+    GError *error = NULL;
+    if (!make_timers(h, &error)) {
+        machine_fail(h->machine, error);
+    }
+    while (!(atomic_load(&cpu->pending) & PENDING_STOP)) {
+        u32 seen = atomic_fetch_and(&cpu->pending, ~(u32)(PENDING_INTERRUPT | PENDING_TIMER));
+        if (seen & PENDING_TIMER) {
+            timer_fired(h);
+        }
+        bool took = riscv_take_interrupt(cpu);
+        if (halted && !took && !riscv_wfi_wakes(cpu)) {
+            sleep_until_pending(cpu);
+            continue;
+        }
+        halted = exec_run(h->machine->exec, cpu, 0) == EXIT_HALT;
+    }
+    delete_timers(h);
+    atomic_store(&h->tid, 0);
+    current = NULL;
+    return NULL;
+}
+
+void hart_init(MachineHart *h, Machine *machine, unsigned index)
+{
+    h->machine = machine;
+    h->hart = riscv_hart_new(machine->model, index, &machine->callbacks, machine);
+    h->cpu = &h->hart->cpu;
+    h->cpu->kick = hart_kick;
+    h->deadlines[TIMER_M] = h->deadlines[TIMER_S] = ~(u64)0;
+    g_mutex_init(&h->timer_lock);
+}
+
+void hart_clear(MachineHart *h)
+{
+    riscv_hart_free(h->hart);
+    g_mutex_clear(&h->timer_lock);
+}
+
+/* ---- All of them ---------------------------------------------------------------------------- */
+
+void machine_request(Machine *m, MachineRequest request, int status)
+{
+    g_mutex_lock(&m->request_lock);
+    if (request > m->request) {
+        m->request = request;
+        m->status = status;
+    }
+    g_mutex_unlock(&m->request_lock);
+    for (unsigned i = 0; i < m->hart_count; i++) {
+        cpu_post(m->harts[i].cpu, PENDING_STOP);
+    }
+    g_main_context_wakeup(NULL);
+}
+
+void machine_fail(Machine *m, GError *error)
+{
+    g_mutex_lock(&m->request_lock);
+    if (!m->error) {
+        m->error = error;
+    } else {
+        g_error_free(error);
+    }
+    g_mutex_unlock(&m->request_lock);
+    machine_request(m, REQUEST_QUIT, 1);
+}
+
+static MachineRequest current_request(Machine *m)
+{
+    g_mutex_lock(&m->request_lock);
+    MachineRequest request = m->request;
+    g_mutex_unlock(&m->request_lock);
+    return request;
+}
+
+void machine_run_harts(Machine *m)
+{
+    for (unsigned i = 0; i < m->hart_count; i++) {
+        g_autofree char *name = g_strdup_printf("hart %u", i);
+        m->harts[i].thread = g_thread_new(name, hart_thread, &m->harts[i]);
+    }
+    while (current_request(m) == REQUEST_NONE) {
+        g_main_context_iteration(NULL, TRUE);
+    }
+    for (unsigned i = 0; i < m->hart_count; i++) {
+        g_thread_join(m->harts[i].thread);
+        m->harts[i].thread = NULL;
+    }
+}
