@@ -447,7 +447,7 @@ int device_fdt(Device *d, void *fdt, int parent, const DeviceFdt *env)
     if (env->phandle) {
         TRY(fdt_setprop_u32(fdt, node, "phandle", env->phandle));
     }
-    if (env->irq_parent) {
+    if (env->irq_parent && d->output_count) {
         TRY(fdt_setprop_u32(fdt, node, "interrupt-parent", env->irq_parent));
         for (unsigned i = 0; i < d->output_count; i++) {
             TRY(fdt_appendprop_u32(fdt, node, "interrupts", env->irq + i));

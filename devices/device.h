@@ -46,8 +46,8 @@ typedef struct RegDesc {
     u8 width;   /* bytes: 1, 2, 4 or 8 */
     u32 count, stride;
     u32 rows, row_stride;
-    /* Offsets in the instance: of a u32 that says how many of count (rows) this device has (0: all),
-     * and of the stored value, `width` bytes an element (0: not stored). */
+    /* Offsets in the instance: of a u32 that says how many of count (rows) this device has (0:
+     * all), and of the stored value, `width` bytes an element (0: not stored). */
     u32 count_at, rows_at;
     u32 at;
     u64 reset, wmask, w1c; /* of stored registers */
@@ -85,7 +85,7 @@ typedef struct StateField {
 /* What a device-tree node needs to know about its surroundings. Phandle 0 means none. */
 typedef struct DeviceFdt {
     u32 phandle;              /* of this node */
-    u32 irq_parent;           /* of the controller of its interrupt outputs; 0: no `interrupts` */
+    u32 irq_parent;           /* of the PLIC that the outputs go to; 0: no `interrupts` */
     u32 irq;                  /* its first output's number there; others follow */
     const u32 *hart_phandles; /* of the harts' own interrupt controllers, for PLIC and CLINT */
     unsigned hart_count;
