@@ -59,7 +59,7 @@ static void write_word(GString *out, const char *word, const Operand *x)
     } names[] = {
         {"rd", x_names[o->rd]},    {"rs1", x_names[o->rs1]},   {"rs2", x_names[o->rs2]},
         {"frd", f_names[o->rd]},   {"frs1", f_names[o->rs1]},  {"frs2", f_names[o->rs2]},
-        {"frs3", f_names[o->rs3]}, {"rm", rm_names[o->rm & 7]}, {"fli", fli_names[o->rs1]},
+        {"frs3", f_names[o->rs3]}, {"rm", rm_names[o->rm & 7]}, {"exact", rm_names[o->rm & 7]}, {"fli", fli_names[o->rs1]},
     };
     for (unsigned i = 0; i < ARRAY_LEN(names); i++) {
         if (!strcmp(word, names[i].word)) {
@@ -75,10 +75,6 @@ static void write_word(GString *out, const char *word, const Operand *x)
         g_string_append_printf(out, "0x%x", (unsigned)bits((u32)o->imm, 12, 20));
     } else if (!strcmp(word, "uimm")) {
         g_string_append_printf(out, "%u", o->rs1);
-    } else if (!strcmp(word, "cnop")) {
-        if (o->imm) {
-            g_string_append_printf(out, "%d", o->imm);
-        }
     } else if (!strcmp(word, "target")) {
         u64 target = x->pc + (u64)(s64)o->imm;
         g_string_append_printf(out, "0x%" G_GINT64_MODIFIER "x", x->rv32 ? (u32)target : target);
@@ -99,7 +95,8 @@ static void write_word(GString *out, const char *word, const Operand *x)
     }
 }
 
-/* Appends the operands: words are replaced, other characters copied. A dynamic rounding mode is left out. */
+/* Appends the operands: words are replaced, other characters copied. A dynamic rounding mode is left out, and so is
+ * mode 0 of instructions that don't round. */
 static void write_operands(GString *out, const char *format, const Operand *x)
 {
     for (const char *p = format; *p;) {
@@ -113,7 +110,7 @@ static void write_operands(GString *out, const char *format, const Operand *x)
         if (n) {
             write_word(out, word, x);
             p += n;
-        } else if (!strcmp(p, ",rm") && x->o->rm == 7) {
+        } else if ((!strcmp(p, ",rm") && x->o->rm == 7) || (!strcmp(p, ",exact") && x->o->rm == 0)) {
             break;
         } else {
             g_string_append_c(out, *p++);

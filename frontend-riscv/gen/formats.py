@@ -10,7 +10,7 @@ A format is (fields, assembly, options). Fields are separated by blanks:
                   diagrams: bits 31:25 of the instruction hold the immediate's bits 12 and 10:5, and so on
 
 Assembly is what disasm.c writes: words stand for operands (rd, rs1.. integer registers; frd, frs1.. f registers; imm decimal;
-hex upper20, csr, uimm (the number in rs1), target, rm, ...), everything else for itself.
+hex upper20, csr, uimm (the number in rs1), target, rm, ...; see disasm.c), everything else for itself.
 
 Options: shamt=N: on RV32 bit N, the sixth of a shift amount, must be 0; rm: the rounding modes 5 and 6 are reserved.
 """
@@ -46,16 +46,19 @@ FORMATS = {
     # Atomics: the suffixes .aq, .rl, .aqrl come from aqrl.
     "AMO": ("rd=11:7 rs1=19:15 rs2=24:20 aqrl=26:25", "rd,rs2,(rs1)", ""),
     "LR": ("rd=11:7 rs1=19:15 aqrl=26:25", "rd,(rs1)", ""),
-    # Floating point: FRM, F1M, ... have a rounding mode.
+    # Floating point: FRM, F1M, ... have a rounding mode; so have F1E and FXE, but their results are always exact, and
+    # assemblers set the mode to 0 and don't write it.
     "FR": ("rd=11:7 rs1=19:15 rs2=24:20", "frd,frs1,frs2", ""),
     "FRM": ("rd=11:7 rs1=19:15 rs2=24:20 rm=14:12", "frd,frs1,frs2,rm", "rm"),
     "FR4": ("rd=11:7 rs1=19:15 rs2=24:20 rs3=31:27 rm=14:12", "frd,frs1,frs2,frs3,rm", "rm"),
     "F1": ("rd=11:7 rs1=19:15", "frd,frs1", ""),
+    "F1E": ("rd=11:7 rs1=19:15 rm=14:12", "frd,frs1,exact", "rm"),
     "F1M": ("rd=11:7 rs1=19:15 rm=14:12", "frd,frs1,rm", "rm"),
     "XF": ("rd=11:7 rs1=19:15", "rd,frs1", ""),
     "XFM": ("rd=11:7 rs1=19:15 rm=14:12", "rd,frs1,rm", "rm"),
     "XFF": ("rd=11:7 rs1=19:15 rs2=24:20", "rd,frs1,frs2", ""),
     "FX": ("rd=11:7 rs1=19:15", "frd,rs1", ""),
+    "FXE": ("rd=11:7 rs1=19:15 rm=14:12", "frd,rs1,exact", "rm"),
     "FXM": ("rd=11:7 rs1=19:15 rm=14:12", "frd,rs1,rm", "rm"),
     "FXX": ("rd=11:7 rs1=19:15 rs2=24:20", "frd,rs1,rs2", ""),
     "FLI": ("rd=11:7 rs1=19:15", "frd,fli", ""),
@@ -63,12 +66,10 @@ FORMATS = {
     "FSTORE": ("rs1=19:15 rs2=24:20 " + IMM_S, "frs2,imm(rs1)", ""),
     # Compressed. The operands are those of the instruction that is meant: c.add rd,rs2 is add rd,rd,rs2.
     "CN": ("", "", ""),
-    "CNOP": ("rd=#0 rs1=#0 " + IMM_CI, "cnop", ""),
     "CR": ("rd=11:7 rs1=11:7 rs2=6:2", "rd,rs2", ""),
     "CMV": ("rd=11:7 rs1=#0 rs2=6:2", "rd,rs2", ""),
     "CJR": ("rd=#0 rs1=11:7", "rs1", ""),
     "CJALR": ("rd=#1 rs1=11:7", "rs1", ""),
-    "CNTL": ("", "", ""),
     "CI": ("rd=11:7 rs1=11:7 " + IMM_CI, "rd,imm", ""),
     "CLI": ("rd=11:7 rs1=#0 " + IMM_CI, "rd,imm", ""),
     "CLUI": ("rd=11:7 imm=s[12]17[6:2]16:12", "rd,upper20", ""),

@@ -13,8 +13,8 @@ INSN_AS(c_sw, sw, C, CSW, "110 ... ... .. ... 00");
 INSN_AS(c_sd, sd, C, CSD, "111 ... ... .. ... 00", "rv64");
 
 /* Quadrant 1. */
-INSN_AS(c_nop, addi, C, CNOP, "000 . 00000 ..... 01");
-INSN_AS(c_addi, addi, C, CI, "000 . ..... ..... 01", "rd!=0");
+INSN_AS(c_nop, addi, C, CN, "000 0 00000 00000 01", "over=c_addi");
+INSN_AS(c_addi, addi, C, CI, "000 . ..... ..... 01");
 INSN_AS(c_jal, jal, C, CJAL, "001 ........... 01", "rv32");
 INSN_AS(c_addiw, addiw, C, CI, "001 . ..... ..... 01", "rv64", "rd!=0");
 INSN_AS(c_li, addi, C, CLI, "010 . ..... ..... 01");
@@ -45,10 +45,10 @@ INSN_AS(c_swsp, sw, C, CSWSP, "110 ...... ..... 10");
 INSN_AS(c_sdsp, sd, C, CSDSP, "111 ...... ..... 10", "rv64");
 
 /* Locality hints. */
-INSN_AS(c_ntl_p1, ntl_p1, C&Zihintntl, CNTL, "100 1 00000 00010 10", "over=c_add");
-INSN_AS(c_ntl_pall, ntl_pall, C&Zihintntl, CNTL, "100 1 00000 00011 10", "over=c_add");
-INSN_AS(c_ntl_s1, ntl_s1, C&Zihintntl, CNTL, "100 1 00000 00100 10", "over=c_add");
-INSN_AS(c_ntl_all, ntl_all, C&Zihintntl, CNTL, "100 1 00000 00101 10", "over=c_add");
+INSN_AS(c_ntl_p1, ntl_p1, C&Zihintntl, CN, "100 1 00000 00010 10", "over=c_add");
+INSN_AS(c_ntl_pall, ntl_pall, C&Zihintntl, CN, "100 1 00000 00011 10", "over=c_add");
+INSN_AS(c_ntl_s1, ntl_s1, C&Zihintntl, CN, "100 1 00000 00100 10", "over=c_add");
+INSN_AS(c_ntl_all, ntl_all, C&Zihintntl, CN, "100 1 00000 00101 10", "over=c_add");
 
 /* Zcb. */
 INSN_AS(c_lbu, lbu, Zcb, CLB, "100 000 ... .. ... 00");

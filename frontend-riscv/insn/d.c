@@ -123,12 +123,12 @@ INSN(fcvt_lu_d, D, XFM, "1100001 00011 ..... ... ..... 1010011", "rv64")
     fp_to_int(t, o, IR_F64, IR_CVT_UNSIGNED);
 }
 
-INSN(fcvt_d_w, D, FXM, "1101001 00000 ..... ... ..... 1010011")
+INSN(fcvt_d_w, D, FXE, "1101001 00000 ..... ... ..... 1010011")
 {
     fp_from_int(t, o, IR_F64, IR_CVT_32);
 }
 
-INSN(fcvt_d_wu, D, FXM, "1101001 00001 ..... ... ..... 1010011")
+INSN(fcvt_d_wu, D, FXE, "1101001 00001 ..... ... ..... 1010011")
 {
     fp_from_int(t, o, IR_F64, IR_CVT_32 | IR_CVT_UNSIGNED);
 }
@@ -148,7 +148,7 @@ INSN(fcvt_s_d, D, F1M, "0100000 00001 ..... ... ..... 1010011")
     fp_convert(t, o, IR_F32, IR_F64);
 }
 
-INSN(fcvt_d_s, D, F1M, "0100001 00000 ..... ... ..... 1010011")
+INSN(fcvt_d_s, D, F1E, "0100001 00000 ..... ... ..... 1010011")
 {
     fp_convert(t, o, IR_F64, IR_F32);
 }

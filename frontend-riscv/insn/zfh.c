@@ -143,7 +143,7 @@ INSN(fcvt_h_lu, Zfh, FXM, "1101010 00011 ..... ... ..... 1010011", "rv64")
     fp_from_int(t, o, IR_F16, IR_CVT_UNSIGNED);
 }
 
-INSN(fcvt_s_h, Zfhmin, F1M, "0100000 00010 ..... ... ..... 1010011")
+INSN(fcvt_s_h, Zfhmin, F1E, "0100000 00010 ..... ... ..... 1010011")
 {
     fp_convert(t, o, IR_F32, IR_F16);
 }
@@ -153,7 +153,7 @@ INSN(fcvt_h_s, Zfhmin, F1M, "0100010 00000 ..... ... ..... 1010011")
     fp_convert(t, o, IR_F16, IR_F32);
 }
 
-INSN(fcvt_d_h, Zfhmin&D, F1M, "0100001 00010 ..... ... ..... 1010011")
+INSN(fcvt_d_h, Zfhmin&D, F1E, "0100001 00010 ..... ... ..... 1010011")
 {
     fp_convert(t, o, IR_F64, IR_F16);
 }
