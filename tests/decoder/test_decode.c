@@ -11,7 +11,7 @@
 
 enum { PAGE = 4096 };
 
-static u8 page[PAGE], next_page[PAGE];
+static u8 page[PAGE] __attribute__((aligned(PAGE))), next_page[PAGE] __attribute__((aligned(PAGE)));
 static IrInsn records[IR_MAX_INSNS];
 
 static HartModel *model_of(const char *cpu)
@@ -74,7 +74,7 @@ START_TEST(any_bits_translate)
     static const char *const cpus[] = {"max", "max32", "rv64", "rv32,c=off", "rv64,f=off,a=off,c=off,u=off"};
     HartModel *model = model_of(cpus[_i]);
     GRand *random = g_rand_new_with_seed(7);
-    for (int n = 0; n < 300; n++) {
+    for (int n = 0; n < 100; n++) {
         for (unsigned i = 0; i < PAGE; i += 4) {
             /* Full-length encodings half of the time, else any. */
             put32(i, g_rand_int(random) | (g_rand_int(random) & 1 ? 3 : 0));
@@ -162,7 +162,8 @@ START_TEST(reserved_is_illegal)
         {0x8002, true, true, "c.jr x0"},
         {0x2001, false, true, "c.addiw x0"},
         {0x1082, true, false, "c.slli by 32"},
-        {0x9c41, true, false, "c.subw... on RV32"},
+        {0x9c01, true, false, "c.subw"},
+        {0x9c41, true, true, "c.mul"},
         {0x02051513, true, false, "slli by 32"},
         {0x02055513, true, false, "srli by 32"},
         {0x42055513, true, false, "srai by 32"},
@@ -314,7 +315,11 @@ START_TEST(models)
     ck_assert(g_strv_contains((const char *const *)list, "sstc"));
     ck_assert(!g_strv_contains((const char *const *)list, "s"));
     g_strfreev(list);
-    ck_assert_uint_eq(riscv_misa_letters(m->ext), 1 << 0 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 8 | 1 << 12 | 1 << 18 | 1 << 20);
+    u32 letters = 0;
+    for (const char *c = "acdfimsu"; *c; c++) {
+        letters |= 1u << (*c - 'a');
+    }
+    ck_assert_uint_eq(riscv_misa_letters(m->ext), letters);
     g_free(m);
 
     /* What needs an extension goes with it, what it needs comes with it. */
@@ -329,9 +334,8 @@ START_TEST(models)
     m = model_of("rv64,pmp=off");
     ck_assert_uint_eq(m->pmp_entries, 0);
     g_free(m);
-    for (unsigned i = 0; i < RISCV_EXT_COUNT; i++) {
-        ck_assert_uint_eq(riscv_ext_closure((u64)1 << i) & ~riscv_ext_closure(~(u64)0), 0);
-    }
+    ck_assert_uint_eq(riscv_ext_closure(RISCV_EXT_BIT(D)),
+                      RISCV_EXT_BIT(D) | RISCV_EXT_BIT(F) | RISCV_EXT_BIT(Zicsr));
 
     static const char *const bad[] = {"", "rv65", "rv64,zqq=on", "rv64,zba=maybe", "rv64,i=off", "rv64,", "rv64,+zba=on"};
     for (unsigned i = 0; i < ARRAY_LEN(bad); i++) {
