@@ -128,9 +128,9 @@ static bool claim(Loader *l, const char *name, u64 address, u64 size, GError **e
     }
     if (!is_memory(l, address, size)) {
         return stag_error(err,
-                          "%s does not fit: it needs %" G_GUINT64_FORMAT " KiB of memory at 0x%" PRIx64
-                          ", and the machine has %" G_GUINT64_FORMAT " MiB at 0x%" PRIx64 " (see -m)",
-                          name, (size + 1023) >> 10, address, l->ram_size >> 20, l->ram_base);
+                          "%s does not fit: it needs %" PRIu64 " KiB of memory at 0x%" PRIx64
+                          ", and the machine has %" PRIu64 " KiB at 0x%" PRIx64 " (see -m)",
+                          name, size / 1024 + (size % 1024 != 0), address, l->ram_size >> 10, l->ram_base);
     }
     const Placed *other = find_placed(l, address, address + size - 1);
     if (other) {
