@@ -114,6 +114,9 @@ class Sample:
 
 # What some versions of objdump print, and what others do.
 SPELLINGS = {"c.addi zero,0": "c.nop"}
+for register, hint in (("sp", "p1"), ("gp", "pall"), ("tp", "s1"), ("t0", "all")):
+    SPELLINGS[f"add zero,zero,{register}"] = "ntl." + hint
+    SPELLINGS[f"c.add zero,{register}"] = "c.ntl." + hint
 
 
 def number(match):
