@@ -1,9 +1,9 @@
 /*
- * Control and status registers. Everything that is particular to a register stands in its row of the
- * table below: the numbers and the name, the extensions that bring it, a condition on the hart's state, and
- * either the field of Hart that holds it with a mask of its writable bits, or functions. What is common
- * to all is in riscv_csr_access(): existence, privilege (bits 9:8 of the number), read-only numbers (bits 11:10 = 3),
- * XLEN, the high halves of RV32.
+ * Control and status registers. Everything that is particular to a register stands in its row of
+ * the table below: the numbers and the name, the extensions that bring it, a condition on the
+ * hart's state, and either the field of Hart that holds it with a mask of its writable bits, or
+ * functions. What is common to all is in riscv_csr_access(): existence, privilege (bits 9:8 of the
+ * number), read-only numbers (bits 11:10 = 3), XLEN, the high halves of RV32.
  *
  * Fields are WARL: writes of what is not legal leave the field as it was, unless said otherwise.
  */
@@ -15,14 +15,15 @@
 #include "frontend-riscv/csr.h"
 #include "frontend-riscv/system.h"
 
-/* Reads need not be limited to XLEN bits; written values are. Writers return whether to leave the block. */
+/* Reads need not be limited to XLEN bits; written values are. Writers return whether to leave the
+ * block. */
 typedef bool (*CsrCheck)(const Hart *hart, unsigned number, u8 priv);
 typedef u64 (*CsrRead)(Hart *hart, unsigned number);
 typedef bool (*CsrWrite)(Hart *hart, unsigned number, u64 value);
 
 enum {
-    ROW_RV32 = 1 << 8,      /* exists on RV32 only */
-    ROW_WIDE = 1 << 9,      /* 64 bits on RV32 too: the register is the low half there */
+    ROW_RV32 = 1 << 8,       /* exists on RV32 only */
+    ROW_WIDE = 1 << 9,       /* 64 bits on RV32 too: the register is the low half there */
     ROW_SOFT_BASE = 1 << 10, /* set and clear start from the software-writable bits of mip */
 };
 
@@ -32,10 +33,10 @@ typedef struct CsrRow {
     u16 high_of;      /* not 0: this is the high half of the register this much below */
     const char *name; /* '#' stands for the number in the family */
     u8 name_base;
-    u64 ext;          /* all of these have to be there */
-    CsrCheck check;   /* further conditions, or NULL */
-    CsrRead read;     /* or NULL: the u64 at `field` */
-    CsrWrite write;   /* or NULL: `mask` of the u64 at `field` */
+    u64 ext;        /* all of these have to be there */
+    CsrCheck check; /* further conditions, or NULL */
+    CsrRead read;   /* or NULL: the u64 at `field` */
+    CsrWrite write; /* or NULL: `mask` of the u64 at `field` */
     size_t field;
     u64 mask;
 } CsrRow;
@@ -99,16 +100,23 @@ static bool write_fcsr(Hart *hart, unsigned number, u64 value)
     return fp_written(hart);
 }
 
-/* Counters. mcycle counts instructions too. The unprivileged numbers are gated by the counter-enable
- * registers of all higher modes; a counter's bit there is the low part of its number. */
+/* Counters. mcycle counts instructions too. The unprivileged numbers are gated by the
+ * counter-enable registers of all higher modes; a counter's bit there is the low part of its
+ * number. */
 
-enum { COUNTER_CY = 0, COUNTER_TM = 1, COUNTER_IR = 2, COUNTERS = 1 << COUNTER_CY | 1 << COUNTER_TM | 1 << COUNTER_IR };
+enum {
+    COUNTER_CY = 0,
+    COUNTER_TM = 1,
+    COUNTER_IR = 2,
+    COUNTERS = 1 << COUNTER_CY | 1 << COUNTER_TM | 1 << COUNTER_IR
+};
 
 static bool check_counter(const Hart *hart, unsigned number, u8 priv)
 {
     unsigned n = number & 31;
-    return priv == PRIV_M || ((hart->mcounteren >> n & 1) &&
-                              (priv == PRIV_S || !hart_has(hart, RISCV_EXT_S) || (hart->scounteren >> n & 1)));
+    return priv == PRIV_M ||
+           ((hart->mcounteren >> n & 1) &&
+            (priv == PRIV_S || !hart_has(hart, RISCV_EXT_S) || (hart->scounteren >> n & 1)));
 }
 
 static u64 *counter_offset(Hart *hart, unsigned n)
@@ -126,7 +134,8 @@ static u64 read_counter(Hart *hart, unsigned number)
 static bool write_counter(Hart *hart, unsigned number, u64 value)
 {
     unsigned n = number & 31;
-    *counter_offset(hart, n) = value - (hart->mcountinhibit >> n & 1 ? 0 : cpu_insns(&hart->cpu) + 1);
+    *counter_offset(hart, n) =
+        value - (hart->mcountinhibit >> n & 1 ? 0 : cpu_insns(&hart->cpu) + 1);
     return false;
 }
 
@@ -179,16 +188,17 @@ static u64 mstatus_writable(const Hart *hart)
         m |= (u64)1 << MSTATUS_MPRV | (u64)1 << MSTATUS_TW;
     }
     if (hart_has(hart, RISCV_EXT_S)) {
-        m |= (u64)1 << MSTATUS_SIE | (u64)1 << MSTATUS_SPIE | (u64)1 << MSTATUS_SPP | (u64)1 << MSTATUS_SUM |
-             (u64)1 << MSTATUS_MXR | (u64)1 << MSTATUS_TVM | (u64)1 << MSTATUS_TSR;
+        m |= (u64)1 << MSTATUS_SIE | (u64)1 << MSTATUS_SPIE | (u64)1 << MSTATUS_SPP |
+             (u64)1 << MSTATUS_SUM | (u64)1 << MSTATUS_MXR | (u64)1 << MSTATUS_TVM |
+             (u64)1 << MSTATUS_TSR;
     }
     return m;
 }
 
 static u64 sstatus_mask(void)
 {
-    return (u64)1 << MSTATUS_SIE | (u64)1 << MSTATUS_SPIE | (u64)1 << MSTATUS_SPP | (u64)3 << MSTATUS_FS |
-           (u64)1 << MSTATUS_SUM | (u64)1 << MSTATUS_MXR;
+    return (u64)1 << MSTATUS_SIE | (u64)1 << MSTATUS_SPIE | (u64)1 << MSTATUS_SPP |
+           (u64)3 << MSTATUS_FS | (u64)1 << MSTATUS_SUM | (u64)1 << MSTATUS_MXR;
 }
 
 static u64 read_mstatus(Hart *hart, unsigned number)
@@ -210,7 +220,8 @@ static u64 read_mstatus(Hart *hart, unsigned number)
 
 static u64 read_sstatus(Hart *hart, unsigned number)
 {
-    u64 mask = sstatus_mask() | (u64)1 << (hart->model->rv32 ? SSTATUS_SD_32 : SSTATUS_SD_64) | (u64)3 << MSTATUS_UXL;
+    u64 mask = sstatus_mask() | (u64)1 << (hart->model->rv32 ? SSTATUS_SD_32 : SSTATUS_SD_64) |
+               (u64)3 << MSTATUS_UXL;
     return read_mstatus(hart, number) & mask;
 }
 
@@ -247,10 +258,11 @@ static bool write_sstatus(Hart *hart, unsigned number, u64 value)
 enum {
     INTS_M = 1 << IRQ_MSI | 1 << IRQ_MTI | 1 << IRQ_MEI,
     INTS_S = 1 << IRQ_SSI | 1 << IRQ_STI | 1 << IRQ_SEI,
-    DELEGABLE = 1 << CAUSE_FETCH_MISALIGNED | 1 << CAUSE_FETCH_ACCESS | 1 << CAUSE_ILLEGAL | 1 << CAUSE_BREAKPOINT |
-                1 << CAUSE_LOAD_MISALIGNED | 1 << CAUSE_LOAD_ACCESS | 1 << CAUSE_STORE_MISALIGNED |
-                1 << CAUSE_STORE_ACCESS | 1 << CAUSE_ECALL_U | 1 << CAUSE_ECALL_S | 1 << CAUSE_FETCH_PAGE |
-                1 << CAUSE_LOAD_PAGE | 1 << CAUSE_STORE_PAGE,
+    DELEGABLE = 1 << CAUSE_FETCH_MISALIGNED | 1 << CAUSE_FETCH_ACCESS | 1 << CAUSE_ILLEGAL |
+                1 << CAUSE_BREAKPOINT | 1 << CAUSE_LOAD_MISALIGNED | 1 << CAUSE_LOAD_ACCESS |
+                1 << CAUSE_STORE_MISALIGNED | 1 << CAUSE_STORE_ACCESS | 1 << CAUSE_ECALL_U |
+                1 << CAUSE_ECALL_S | 1 << CAUSE_FETCH_PAGE | 1 << CAUSE_LOAD_PAGE |
+                1 << CAUSE_STORE_PAGE,
 };
 
 static bool write_mideleg(Hart *hart, unsigned number, u64 value)
@@ -292,7 +304,8 @@ static u64 read_sip(Hart *hart, unsigned number)
     return read_mip(hart, number) & hart->mideleg;
 }
 
-/* A device may set SSIP, but clearing it is software's: from its line it moves to where software reaches it. */
+/* A device may set SSIP, but clearing it is software's: from its line it moves to where software
+ * reaches it. */
 static void take_over_ssip(Hart *hart)
 {
     u64 ssip = (u64)1 << IRQ_SSI;
@@ -332,7 +345,8 @@ static bool write_tvec(Hart *hart, unsigned number, u64 value)
 
 static bool write_epc(Hart *hart, unsigned number, u64 value)
 {
-    *(number == 0x141 ? &hart->sepc : &hart->mepc) = value & ~(u64)(hart_has(hart, RISCV_EXT_C) ? 1 : 3);
+    *(number == 0x141 ? &hart->sepc : &hart->mepc) =
+        value & ~(u64)(hart_has(hart, RISCV_EXT_C) ? 1 : 3);
     return false;
 }
 
@@ -424,7 +438,8 @@ static bool write_satp(Hart *hart, unsigned number, u64 value)
 {
     (void)number;
     u64 mode = value >> 60;
-    if (!hart->model->rv32 && mode != 0 && mode != 8) { /* Bare and Sv39; else the whole write is ignored */
+    if (!hart->model->rv32 && mode != 0 &&
+        mode != 8) { /* Bare and Sv39; else the whole write is ignored */
         return false;
     }
     hart->satp = value;
@@ -474,7 +489,8 @@ static void write_pmpcfg_byte(Hart *hart, unsigned i, u8 value)
             value &= ~PMP_W;
         }
     } else if (!pmp_rlb(hart) && value >> PMPCFG_L) {
-        /* No new rules that let M mode execute: X but for the shared data region RWX, and the shared code regions. */
+        /* No new rules that let M mode execute: X but for the shared data region RWX, and the
+         * shared code regions. */
         unsigned rwx = value & 7;
         if (((rwx & PMP_X) && rwx != 7) || rwx == PMP_W) {
             return;
@@ -532,25 +548,38 @@ static u64 read_mhartid(Hart *hart, unsigned number)
 }
 
 /*
- * The table. FIELD: the u64 in Hart is the register, `mask` what can be written; FIELD_W and FIELD_L: written by
- * a function, which in the latter may ask to leave the block. CALC, FAMILY: read and written by functions.
- * ZERO: reads as 0, writes (where the number allows them) are ignored. HIGH: the upper half of the
- * register `below` numbers lower.
+ * The table. FIELD: the u64 in Hart is the register, `mask` what can be written; FIELD_W and
+ * FIELD_L: written by a function, which in the latter may ask to leave the block. CALC, FAMILY:
+ * read and written by functions. ZERO: reads as 0, writes (where the number allows them) are
+ * ignored. HIGH: the upper half of the register `below` numbers lower.
  */
 #define X(id) RISCV_EXT_BIT(id)
 #define FIELD(num, name, ext, field, mask) \
-    {num, num, CSR_EXISTS, 0, name, 0, ext, NULL, NULL, NULL, offsetof(Hart, field), mask}
+    { \
+        num, num, CSR_EXISTS, 0, name, 0, ext, NULL, NULL, NULL, offsetof(Hart, field), mask \
+    }
 #define FIELD_W(num, name, ext, field, write) \
-    {num, num, CSR_EXISTS, 0, name, 0, ext, NULL, NULL, write, offsetof(Hart, field), 0}
+    { \
+        num, num, CSR_EXISTS, 0, name, 0, ext, NULL, NULL, write, offsetof(Hart, field), 0 \
+    }
 #define FIELD_L(num, name, ext, field, flags, check, write) \
-    {num, num, CSR_EXISTS | CSR_WRITE_LEAVES | (flags), 0, name, 0, ext, check, NULL, write, offsetof(Hart, field), 0}
+    { \
+        num, num, CSR_EXISTS | CSR_WRITE_LEAVES | (flags), 0, name, 0, ext, check, NULL, write, \
+            offsetof(Hart, field), 0 \
+    }
 #define CALC(num, name, ext, flags, check, read, write) \
-    {num, num, CSR_EXISTS | (flags), 0, name, 0, ext, check, read, write, 0, 0}
+    { \
+        num, num, CSR_EXISTS | (flags), 0, name, 0, ext, check, read, write, 0, 0 \
+    }
 #define FAMILY(first, last, name, base, ext, flags, check, read, write) \
-    {first, last, CSR_EXISTS | (flags), 0, name, base, ext, check, read, write, 0, 0}
+    { \
+        first, last, CSR_EXISTS | (flags), 0, name, base, ext, check, read, write, 0, 0 \
+    }
 #define ZERO(num, name, ext) CALC(num, name, ext, 0, NULL, read_zero, write_ignored)
 #define HIGH(first, last, name, base, below) \
-    {first, last, CSR_EXISTS | ROW_RV32, below, name, base, 0, NULL, NULL, NULL, 0, 0}
+    { \
+        first, last, CSR_EXISTS | ROW_RV32, below, name, base, 0, NULL, NULL, NULL, 0, 0 \
+    }
 #define LEAVES CSR_WRITE_LEAVES
 static const CsrRow rows[] = {
     CALC(0x001, "fflags", X(F), CSR_FP | LEAVES, NULL, read_fflags, write_fflags),
@@ -576,7 +605,8 @@ static const CsrRow rows[] = {
     FIELD(0x142, "scause", X(S), scause, ~(u64)0),
     FIELD(0x143, "stval", X(S), stval, ~(u64)0),
     CALC(0x144, "sip", X(S), CSR_COUNTS | LEAVES | ROW_SOFT_BASE, NULL, read_sip, write_sip),
-    FIELD_L(0x14d, "stimecmp", X(Sstc), stimecmp, CSR_COUNTS | ROW_WIDE, check_stimecmp, write_stimecmp),
+    FIELD_L(0x14d, "stimecmp", X(Sstc), stimecmp, CSR_COUNTS | ROW_WIDE, check_stimecmp,
+            write_stimecmp),
     HIGH(0x15d, 0x15d, "stimecmph", 0, 0x10),
     FIELD_L(0x180, "satp", X(S), satp, 0, check_satp, write_satp),
 
@@ -589,7 +619,8 @@ static const CsrRow rows[] = {
     CALC(0x300, "mstatus", 0, LEAVES, NULL, read_mstatus, write_mstatus),
     CALC(0x310, "mstatush", 0, ROW_RV32, NULL, read_zero, write_ignored),
     FIELD(0x301, "misa", 0, misa, 0),
-    {0x302, 0x302, CSR_EXISTS | ROW_WIDE, 0, "medeleg", 0, X(S), NULL, NULL, NULL, offsetof(Hart, medeleg), DELEGABLE},
+    {0x302, 0x302, CSR_EXISTS | ROW_WIDE, 0, "medeleg", 0, X(S), NULL, NULL, NULL,
+     offsetof(Hart, medeleg), DELEGABLE},
     HIGH(0x312, 0x312, "medelegh", 0, 0x10),
     FIELD_L(0x303, "mideleg", X(S), mideleg, 0, NULL, write_mideleg),
     FIELD_L(0x304, "mie", 0, mie, 0, NULL, write_mie),
@@ -613,8 +644,8 @@ static const CsrRow rows[] = {
     HIGH(0xb80, 0xb80, "mcycleh", 0, 0x80),
     HIGH(0xb82, 0xb82, "minstreth", 0, 0x80),
     HIGH(0xb83, 0xb9f, "mhpmcounter#h", 3, 0x80),
-    {0x320, 0x320, CSR_EXISTS | CSR_COUNTS, 0, "mcountinhibit", 0, 0, NULL, NULL, write_mcountinhibit,
-     offsetof(Hart, mcountinhibit), 0},
+    {0x320, 0x320, CSR_EXISTS | CSR_COUNTS, 0, "mcountinhibit", 0, 0, NULL, NULL,
+     write_mcountinhibit, offsetof(Hart, mcountinhibit), 0},
     FAMILY(0x323, 0x33f, "mhpmevent#", 3, 0, 0, NULL, read_zero, write_ignored),
 
     /* No triggers: tselect holds only 0, and type 0 in tdata1 says that there is none. */
@@ -654,7 +685,8 @@ static const CsrRow *find_row(unsigned number)
     return number < CSR_COUNT && row_of[number] ? &rows[row_of[number] - 1] : NULL;
 }
 
-/* The register as a whole behind a number: its row and number; *high: this is the upper half. NULL: not on this hart. */
+/* The register as a whole behind a number: its row and number; *high: this is the upper half. NULL:
+ * not on this hart. */
 static const CsrRow *find_on(const Hart *hart, unsigned *number, bool *high)
 {
     const CsrRow *row = find_row(*number);
@@ -683,7 +715,8 @@ static bool write_row(Hart *hart, const CsrRow *row, unsigned number, u64 value)
     return false;
 }
 
-bool riscv_csr_access(Hart *hart, unsigned number, CsrOp op, bool write, u64 operand, u64 *old, bool *leave)
+bool riscv_csr_access(Hart *hart, unsigned number, CsrOp op, bool write, u64 operand, u64 *old,
+                      bool *leave)
 {
     u8 needs_priv = number >> 8 & 3;
     bool read_only = number >> 10 == 3, high;
@@ -712,7 +745,9 @@ bool riscv_csr_access(Hart *hart, unsigned number, CsrOp op, bool write, u64 ope
             take_over_ssip(hart);
             base = hart->mip_soft;
         }
-        u64 value = op == CSR_OP_WRITE ? operand : op == CSR_OP_SET ? base | operand : base & ~operand;
+        u64 value = op == CSR_OP_WRITE ? operand
+                    : op == CSR_OP_SET ? base | operand
+                                       : base & ~operand;
         if (half) {
             value = set_bits(whole, shift, 32, value);
         }

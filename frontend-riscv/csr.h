@@ -1,7 +1,7 @@
 /*
- * Control and status registers: access by number with all of the architecture's checks, and what the
- * translator and the disassembler want to know about a number.
- * (Privileged spec, chapter "Control and Status Registers".)
+ * Control and status registers: access by number with all of the architecture's checks, and what
+ * the translator and the disassembler want to know about a number. (Privileged spec, chapter
+ * "Control and Status Registers".)
  */
 #ifndef STAG_FRONTEND_RISCV_CSR_H
 #define STAG_FRONTEND_RISCV_CSR_H
@@ -12,12 +12,14 @@ enum { CSR_COUNT = 4096, CSR_NAME_MAX = 20 };
 
 typedef enum CsrOp { CSR_OP_WRITE, CSR_OP_SET, CSR_OP_CLEAR } CsrOp;
 
-/* One CSR instruction: reads the register if `old` is not NULL, then, if `write`, replaces it by `operand`, or sets or clears the
- * bits that are 1 in `operand`. What the instruction does not read or write has no side effects. False: it is
- * illegal in the hart's state (nothing changed). *leave is set to true if generated code must not go on in the block: the
- * regime changed, an interrupt became takeable, FP code lost its ground. Call with the exact cpu_insns()
- * where riscv_csr_traits() says CSR_COUNTS. */
-bool riscv_csr_access(Hart *hart, unsigned number, CsrOp op, bool write, u64 operand, u64 *old, bool *leave);
+/* One CSR instruction: reads the register if `old` is not NULL, then, if `write`, replaces it by
+ * `operand`, or sets or clears the bits that are 1 in `operand`. What the instruction does not read
+ * or write has no side effects. False: it is illegal in the hart's state (nothing changed). *leave
+ * is set to true if generated code must not go on in the block: the regime changed, an interrupt
+ * became takeable, FP code lost its ground. Call with the exact cpu_insns() where
+ * riscv_csr_traits() says CSR_COUNTS. */
+bool riscv_csr_access(Hart *hart, unsigned number, CsrOp op, bool write, u64 operand, u64 *old,
+                      bool *leave);
 
 /* Reads for a debugger or a dump: no privilege checks; false if the hart has no such register. */
 bool riscv_csr_peek(Hart *hart, unsigned number, u64 *value);

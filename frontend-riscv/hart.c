@@ -1,6 +1,7 @@
 /*
- * A hart's life: made, reset, dumped; and the state that is derived from its CSRs for those who can't
- * look at CSRs: the translation regime and PMP ranges for the softmmu, fp_ready for generated code.
+ * A hart's life: made, reset, dumped; and the state that is derived from its CSRs for those who
+ * can't look at CSRs: the translation regime and PMP ranges for the softmmu, fp_ready for generated
+ * code.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,8 @@
 
 enum { HART_ALIGN = 64 };
 
-Hart *riscv_hart_new(const HartModel *model, unsigned index, const HartCallbacks *callbacks, void *machine)
+Hart *riscv_hart_new(const HartModel *model, unsigned index, const HartCallbacks *callbacks,
+                     void *machine)
 {
     Hart *hart = aligned_alloc(HART_ALIGN, ALIGN_UP(sizeof(Hart), HART_ALIGN));
     g_assert(hart);
@@ -46,7 +48,8 @@ void riscv_hart_reset(Hart *hart, u64 pc)
     memset((char *)hart + offsetof(Hart, priv), 0, sizeof(*hart) - offsetof(Hart, priv));
     hart->priv = PRIV_M;
     hart->mstatus = hart_has(hart, RISCV_EXT_U) ? 0 : (u64)PRIV_M << MSTATUS_MPP;
-    hart->misa = riscv_misa_letters(hart->model->ext) | (hart->model->rv32 ? (u64)1 << 30 : (u64)2 << 62);
+    hart->misa =
+        riscv_misa_letters(hart->model->ext) | (hart->model->rv32 ? (u64)1 << 30 : (u64)2 << 62);
     hart->stimecmp = ~(u64)0;
     hart->mcycle_offset = hart->minstret_offset = 0 - cpu_insns(cpu);
 
@@ -72,7 +75,8 @@ bool riscv_update_regime(Hart *hart)
         r.root = bits(satp, 0, 44) << 12;
     }
     r.fetch_priv = hart->priv;
-    r.data_priv = mstatus_field(hart, MSTATUS_MPRV, 1) ? (u8)mstatus_field(hart, MSTATUS_MPP, 2) : hart->priv;
+    r.data_priv =
+        mstatus_field(hart, MSTATUS_MPRV, 1) ? (u8)mstatus_field(hart, MSTATUS_MPP, 2) : hart->priv;
     r.sum = mstatus_field(hart, MSTATUS_SUM, 1);
     r.mxr = mstatus_field(hart, MSTATUS_MXR, 1);
     r.adue = hart->menvcfg >> ENVCFG_ADUE & 1;
@@ -195,28 +199,32 @@ bool riscv_guard_failed(CpuState *cpu, unsigned guard)
 }
 
 static const char *const x_names[32] = {
-    "zero", "ra", "sp", "gp", "tp",  "t0",  "t1", "t2", "s0", "s1", "a0", "a1", "a2", "a3", "a4", "a5",
-    "a6",   "a7", "s2", "s3", "s4",  "s5",  "s6", "s7", "s8", "s9", "s10", "s11", "t3", "t4", "t5", "t6",
+    "zero", "ra", "sp", "gp", "tp",  "t0",  "t1", "t2", "s0", "s1", "a0",
+    "a1",   "a2", "a3", "a4", "a5",  "a6",  "a7", "s2", "s3", "s4", "s5",
+    "s6",   "s7", "s8", "s9", "s10", "s11", "t3", "t4", "t5", "t6",
 };
 static const char *const f_names[32] = {
-    "ft0", "ft1", "ft2", "ft3", "ft4", "ft5", "ft6", "ft7", "fs0", "fs1", "fa0", "fa1", "fa2", "fa3", "fa4", "fa5",
-    "fa6", "fa7", "fs2", "fs3", "fs4", "fs5", "fs6", "fs7", "fs8", "fs9", "fs10", "fs11", "ft8", "ft9", "ft10", "ft11",
+    "ft0", "ft1", "ft2", "ft3", "ft4",  "ft5",  "ft6", "ft7", "fs0",  "fs1",  "fa0",
+    "fa1", "fa2", "fa3", "fa4", "fa5",  "fa6",  "fa7", "fs2", "fs3",  "fs4",  "fs5",
+    "fs6", "fs7", "fs8", "fs9", "fs10", "fs11", "ft8", "ft9", "ft10", "ft11",
 };
 
-static void dump_registers(FILE *out, char letter, const char *const *names, const u64 *values, int digits)
+static void dump_registers(FILE *out, char letter, const char *const *names, const u64 *values,
+                           int digits)
 {
     for (unsigned i = 0; i < 32; i++) {
         char name[16];
         snprintf(name, sizeof(name), "%c%u/%s", letter, i, names[i]);
-        fprintf(out, " %-8s %0*llx%s", name, digits, (unsigned long long)values[i], i % 4 == 3 ? "\n" : "");
+        fprintf(out, " %-8s %0*llx%s", name, digits, (unsigned long long)values[i],
+                i % 4 == 3 ? "\n" : "");
     }
 }
 
 void riscv_dump_state(FILE *out, CpuState *cpu)
 {
     static const char *const shown[] = {
-        "mhartid", "mstatus", "mip",    "mie",    "mideleg", "medeleg", "mtvec",    "stvec",    "mepc",  "sepc",
-        "mcause",  "scause",  "mtval",  "stval",  "mscratch", "sscratch", "satp",
+        "mhartid", "mstatus", "mip",    "mie",   "mideleg", "medeleg",  "mtvec",    "stvec", "mepc",
+        "sepc",    "mcause",  "scause", "mtval", "stval",   "mscratch", "sscratch", "satp",
     };
     Hart *hart = hart_of(cpu);
     int digits = hart->model->rv32 ? 8 : 16;

@@ -66,10 +66,11 @@ typedef struct HartModel {
 /* Callbacks into the machine. `opaque` is cpu->machine. */
 typedef struct HartCallbacks {
     u64 (*read_time)(void *opaque); /* the time CSR, in timebase ticks */
-    /* stimecmp changed (Sstc): arm a timer that posts PENDING_TIMER to the hart when time >= deadline. The frontend
-     * re-evaluates STIP itself. */
+    /* stimecmp changed (Sstc): arm a timer that posts PENDING_TIMER to the hart when time >=
+     * deadline (all ones: never). The frontend re-evaluates STIP itself. */
     void (*arm_stimer)(void *opaque, CpuState *cpu, u64 deadline);
-    void (*fence_i)(void *opaque, CpuState *cpu); /* FENCE.I: make this hart see all stores as code */
+    /* FENCE.I: make this hart see all stores as code. */
+    void (*fence_i)(void *opaque, CpuState *cpu);
 } HartCallbacks;
 
 typedef struct Hart {
@@ -88,7 +89,8 @@ typedef struct Hart {
     u64 stimecmp;
     u64 menvcfg, senvcfg, mseccfg;
     u64 mcounteren, scounteren, mcountinhibit;
-    /* Counters are the instruction count plus an offset; while mcountinhibit stops one, its offset is its value. */
+    /* Counters are the instruction count plus an offset; while mcountinhibit stops one, its offset
+     * is its value. */
     u64 mcycle_offset, minstret_offset;
     u8 pmpcfg[64];
     u64 pmpaddr[64];

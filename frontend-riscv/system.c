@@ -1,10 +1,10 @@
 /*
- * Helpers behind the rows of insn/priv.c: system instructions, whose effects and privilege checks are
- * too intricate for IR. The immediate of a helper is the instruction's bits, from which it takes register
- * numbers and which is the trap value if the instruction is illegal.
+ * Helpers behind the rows of insn/priv.c: system instructions, whose effects and privilege checks
+ * are too intricate for IR. The immediate of a helper is the instruction's bits, from which it
+ * takes register numbers and which is the trap value if the instruction is illegal.
  *
- * An instruction after which fetching, views or interrupts may be different ends with status CPU_NEXT and pc at its
- * successor; all of these instructions have 4 bytes.
+ * An instruction after which fetching, views or interrupts may be different ends with status
+ * CPU_NEXT and pc at its successor; all of these instructions have 4 bytes.
  */
 #include "frontend-riscv/csr.h"
 #include "frontend-riscv/system.h"
@@ -23,7 +23,8 @@ static u64 leave_next(CpuState *cpu)
     return 0;
 }
 
-/* Zicsr. csrrw does not read if rd is x0; csrrs and csrrc do not write if rs1 (or the immediate) is x0 (0). */
+/* Zicsr. csrrw does not read if rd is x0; csrrs and csrrc do not write if rs1 (or the immediate) is
+ * x0 (0). */
 
 static bool csr_run(CpuState *cpu, u32 insn, u64 operand, u64 *old, bool *leave)
 {
@@ -170,7 +171,8 @@ u64 helper_sfence_vma(CpuState *cpu, u64 address, u64 space, u64 insn, u64 d)
     return leave_next(cpu);
 }
 
-/* sfence.w.inval, sfence.inval.ir: sinval.vma has done all the work, and TVM does not concern them. */
+/* sfence.w.inval, sfence.inval.ir: sinval.vma has done all the work, and TVM does not concern them.
+ */
 u64 helper_sfence_inval(CpuState *cpu, u64 insn, u64 b, u64 c, u64 d)
 {
     (void)b, (void)c, (void)d;
@@ -184,15 +186,16 @@ u64 helper_fence_i(CpuState *cpu, u64 a, u64 b, u64 c, u64 d)
     return leave_next(cpu);
 }
 
-/* Cache blocks: each mode above has to allow what the modes below do. There are no caches, so invalidating, cleaning and flushing
- * come down to the checks. */
+/* Cache blocks: each mode above has to allow what the modes below do. There are no caches, so
+ * invalidating, cleaning and flushing come down to the checks. */
 u64 helper_cbo(CpuState *cpu, u64 address, u64 insn, u64 c, u64 d)
 {
     (void)c, (void)d;
     enum { INVAL = 0, ZERO = 4 };
     Hart *hart = hart_of(cpu);
     u32 op = (u32)insn >> 20;
-    u64 allow = op == INVAL ? (u64)3 << ENVCFG_CBIE : (u64)1 << (op == ZERO ? ENVCFG_CBZE : ENVCFG_CBCFE);
+    u64 allow =
+        op == INVAL ? (u64)3 << ENVCFG_CBIE : (u64)1 << (op == ZERO ? ENVCFG_CBZE : ENVCFG_CBCFE);
 
     if ((hart->priv != PRIV_M && !(hart->menvcfg & allow)) ||
         (hart->priv == PRIV_U && hart_has(hart, RISCV_EXT_S) && !(hart->senvcfg & allow))) {

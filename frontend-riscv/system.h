@@ -1,7 +1,8 @@
 /*
  * Inside the frontend: what CSR writes, traps and returns share. Some state is derived from CSRs
- * and kept for those who need it fast: the translation regime and the PMP ranges (softmmu), cpu.fp_ready (generated
- * code), stip (interrupts). Whoever changes a CSR calls the function that derives again.
+ * and kept for those who need it fast: the translation regime and the PMP ranges (softmmu),
+ * cpu.fp_ready (generated code), stip (interrupts). Whoever changes a CSR calls the function that
+ * derives again.
  */
 #ifndef STAG_FRONTEND_RISCV_SYSTEM_H
 #define STAG_FRONTEND_RISCV_SYSTEM_H
@@ -10,15 +11,16 @@
 
 enum { RISCV_CACHE_BLOCK = 64 }; /* bytes, Zicbom and Zicboz */
 
-/* From priv, satp, mstatus and menvcfg to the softmmu's view. True if it changed: code that runs has
- * to leave, since the view that it runs in is no longer the current one. */
+/* From priv, satp, mstatus and menvcfg to the softmmu's view. True if it changed: code that runs
+ * has to leave, since the view that it runs in is no longer the current one. */
 bool riscv_update_regime(Hart *hart);
 
 /* From pmpcfg, pmpaddr and mseccfg to the softmmu's ranges. */
 void riscv_update_pmp(Hart *hart);
 void riscv_decode_pmp(const Hart *hart, PmpState *out);
 
-/* From mstatus.FS and frm to cpu.fp_ready. True if generated FP code must not go on: it was 1 and is 0. */
+/* From mstatus.FS and frm to cpu.fp_ready. True if generated FP code must not go on: it was 1 and
+ * is 0. */
 bool riscv_update_fp(Hart *hart);
 
 /* Compares time with stimecmp. */

@@ -1,8 +1,9 @@
 /*
- * Traps: exceptions and interrupts are entered, and left again by MRET and SRET. The mode that handles one is chosen by
- * delegation; the handler finds cause, pc and value in its CSRs, and the interrupted mode and interrupt
- * enable on the two-deep stack in mstatus. (Privileged spec, "Privilege and Global Interrupt-Enable Stack in
- * mstatus", "Machine Trap Delegation Registers", "Machine Interrupt Registers".)
+ * Traps: exceptions and interrupts are entered, and left again by MRET and SRET. The mode that
+ * handles one is chosen by delegation; the handler finds cause, pc and value in its CSRs, and the
+ * interrupted mode and interrupt enable on the two-deep stack in mstatus. (Privileged spec,
+ * "Privilege and Global Interrupt-Enable Stack in mstatus", "Machine Trap Delegation Registers",
+ * "Machine Interrupt Registers".)
  */
 #include "core/base/log.h"
 #include "frontend-riscv/frontend.h"
@@ -56,7 +57,9 @@ static void enter(Hart *hart, bool to_s, bool interrupt, unsigned code, u64 valu
     u64 tvec;
 
     value &= xlen;
-    log_printf(LOG_INT, "riscv_cpu_do_interrupt: hart:%u, async:%d, cause:%016llx, epc:0x%016llx, tval:0x%016llx, desc=%s\n",
+    log_printf(LOG_INT,
+               "riscv_cpu_do_interrupt: hart:%u, async:%d, cause:%016llx, epc:0x%016llx, "
+               "tval:0x%016llx, desc=%s\n",
                cpu->index, interrupt, (unsigned long long)code, (unsigned long long)cpu->pc,
                (unsigned long long)value, cause_name(interrupt, code));
 
@@ -64,7 +67,8 @@ static void enter(Hart *hart, bool to_s, bool interrupt, unsigned code, u64 valu
         hart->scause = cause;
         hart->sepc = cpu->pc;
         hart->stval = value;
-        hart->mstatus = set_bits(hart->mstatus, MSTATUS_SPIE, 1, mstatus_field(hart, MSTATUS_SIE, 1));
+        hart->mstatus =
+            set_bits(hart->mstatus, MSTATUS_SPIE, 1, mstatus_field(hart, MSTATUS_SIE, 1));
         hart->mstatus = set_bits(hart->mstatus, MSTATUS_SIE, 1, 0);
         hart->mstatus = set_bits(hart->mstatus, MSTATUS_SPP, 1, hart->priv);
         hart->priv = PRIV_S;
@@ -73,7 +77,8 @@ static void enter(Hart *hart, bool to_s, bool interrupt, unsigned code, u64 valu
         hart->mcause = cause;
         hart->mepc = cpu->pc;
         hart->mtval = value;
-        hart->mstatus = set_bits(hart->mstatus, MSTATUS_MPIE, 1, mstatus_field(hart, MSTATUS_MIE, 1));
+        hart->mstatus =
+            set_bits(hart->mstatus, MSTATUS_MPIE, 1, mstatus_field(hart, MSTATUS_MIE, 1));
         hart->mstatus = set_bits(hart->mstatus, MSTATUS_MIE, 1, 0);
         hart->mstatus = set_bits(hart->mstatus, MSTATUS_MPP, 2, hart->priv);
         hart->priv = PRIV_M;
@@ -117,7 +122,8 @@ int riscv_pick_interrupt(Hart *hart, bool *to_s)
         return -1;
     }
     bool m_on = hart->priv != PRIV_M || mstatus_field(hart, MSTATUS_MIE, 1);
-    bool s_on = hart->priv == PRIV_U || (hart->priv == PRIV_S && mstatus_field(hart, MSTATUS_SIE, 1));
+    bool s_on =
+        hart->priv == PRIV_U || (hart->priv == PRIV_S && mstatus_field(hart, MSTATUS_SIE, 1));
     u64 m = m_on ? pending & ~hart->mideleg : 0;
     u64 s = s_on ? pending & hart->mideleg : 0;
     u64 candidates = m ? m : s;
@@ -180,7 +186,8 @@ void riscv_mret(Hart *hart)
     u8 priv = (u8)mstatus_field(hart, MSTATUS_MPP, 2);
     hart->mstatus = set_bits(hart->mstatus, MSTATUS_MIE, 1, mstatus_field(hart, MSTATUS_MPIE, 1));
     hart->mstatus = set_bits(hart->mstatus, MSTATUS_MPIE, 1, 1);
-    hart->mstatus = set_bits(hart->mstatus, MSTATUS_MPP, 2, hart_has(hart, RISCV_EXT_U) ? PRIV_U : PRIV_M);
+    hart->mstatus =
+        set_bits(hart->mstatus, MSTATUS_MPP, 2, hart_has(hart, RISCV_EXT_U) ? PRIV_U : PRIV_M);
     returned(hart, priv, hart->mepc);
 }
 

@@ -1,5 +1,6 @@
 /*
- * F: single precision (unprivileged spec, chapter "F"), and the compressed loads and stores that RV32 has for it.
+ * F: single precision (unprivileged spec, chapter "F"), and the compressed loads and stores that
+ * RV32 has for it.
  */
 #include "frontend-riscv/insn/fp.h"
 

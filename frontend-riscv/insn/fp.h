@@ -1,6 +1,7 @@
 /*
- * What the floating-point rows of all formats share: the body of each kind of instruction, for a format given as
- * an IR type. A body begins with the guard (translate.h); only instructions that round with the dynamic mode need it to be valid.
+ * What the floating-point rows of all formats share: the body of each kind of instruction, for a
+ * format given as an IR type. A body begins with the guard (translate.h); only instructions that
+ * round with the dynamic mode need it to be valid.
  */
 #ifndef STAG_FRONTEND_RISCV_INSN_FP_H
 #define STAG_FRONTEND_RISCV_INSN_FP_H
@@ -91,7 +92,8 @@ static inline void fp_load(Tr *t, const Operands *o, IrType type, unsigned size_
     fp_guard(t, false);
     IrValue v;
     if (type == IR_F16) {
-        v = from_bits(t, type, IR_I32, ir_ld(t->b, IR_I32, size_log2, false, get(t, o->rs1), o->imm));
+        v = from_bits(t, type, IR_I32,
+                      ir_ld(t->b, IR_I32, size_log2, false, get(t, o->rs1), o->imm));
     } else {
         v = ir_ld(t->b, type, size_log2, false, get(t, o->rs1), o->imm);
     }

@@ -1,13 +1,13 @@
 /*
- * System instructions: Zicsr, environment calls, trap returns, WFI, fences of address translation and of
- * instruction fetch, cache blocks. Nearly all are helpers (system.c); what the rows choose is the
- * leanest helper that tells generated code enough of what may happen.
+ * System instructions: Zicsr, environment calls, trap returns, WFI, fences of address translation
+ * and of instruction fetch, cache blocks. Nearly all are helpers (system.c); what the rows choose
+ * is the leanest helper that tells generated code enough of what may happen.
  */
 #include "frontend-riscv/csr.h"
 #include "frontend-riscv/translate.h"
 
-/* What the block has to do around a CSR instruction depends on the register's traits. A number that no hart has is illegal
- * at once; whether this hart has it, in this mode, is found when it runs. */
+/* What the block has to do around a CSR instruction depends on the register's traits. A number that
+ * no hart has is illegal at once; whether this hart has it, in this mode, is found when it runs. */
 static void csr(Tr *t, const Operands *o, bool write, IrValue operand)
 {
     unsigned traits = riscv_csr_traits((unsigned)o->imm);
@@ -16,7 +16,9 @@ static void csr(Tr *t, const Operands *o, bool write, IrValue operand)
     if (!(traits & CSR_EXISTS)) {
         end_illegal(t);
     } else if (!write) {
-        RiscvHelper h = traits & CSR_FP ? H_csr_read_fp : traits & CSR_COUNTS ? H_csr_read_counter : H_csr_read;
+        RiscvHelper h = traits & CSR_FP       ? H_csr_read_fp
+                        : traits & CSR_COUNTS ? H_csr_read_counter
+                                              : H_csr_read;
         put(t, o->rd, call_imm(t, h, IR_NONE, IR_NONE, IR_NONE, insn));
     } else if (!(traits & (CSR_FP | CSR_COUNTS | CSR_WRITE_LEAVES))) {
         put(t, o->rd, call_imm(t, H_csr_swap, operand, IR_NONE, IR_NONE, insn));

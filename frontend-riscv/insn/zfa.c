@@ -1,17 +1,19 @@
 /*
- * Zfa: constants, IEEE 754-2019 minimum and maximum, rounding to integral values, quiet comparisons, modular conversion
- * (unprivileged spec, chapter "Zfa").
+ * Zfa: constants, IEEE 754-2019 minimum and maximum, rounding to integral values, quiet
+ * comparisons, modular conversion (unprivileged spec, chapter "Zfa").
  */
 #include "core/base/bits.h"
 #include "core/base/softfloat.h"
 #include "frontend-riscv/insn/fp.h"
 
-/* The constants of fli, in steps of 1/16 or as powers of two. The smallest normal number (1), infinity (30) and the canonical NaN (31)
- * depend on the format. */
+/* The constants of fli. The smallest normal number and the canonical NaN depend on the format; what
+ * a format can't hold becomes infinity. */
 enum { FLI_MIN_NORMAL = 1, FLI_NAN = 31 };
 static const double fli_values[32] = {
-    -1.0,  0.0,   0x1p-16, 0x1p-15, 0x1p-8, 0x1p-7, 0.0625, 0.125, 0.25, 0.3125, 0.375, 0.4375, 0.5,   0.625,  0.75,    0.875,
-    1.0,   1.25,  1.5,     1.75,    2.0,    2.5,    3.0,    4.0,   8.0,  16.0,   128.0, 256.0,  32768.0, 65536.0, __builtin_inf(), 0.0,
+    -1.0, 0.0,    0x1p-16, 0x1p-15, 0x1p-8, 0x1p-7, 0.0625,          0.125,
+    0.25, 0.3125, 0.375,   0.4375,  0.5,    0.625,  0.75,            0.875,
+    1.0,  1.25,   1.5,     1.75,    2.0,    2.5,    3.0,             4.0,
+    8.0,  16.0,   128.0,   256.0,   0x1p15, 0x1p16, __builtin_inf(), 0.0,
 };
 
 /* The f register's 64 bits for constant `n`: boxed. */
@@ -169,5 +171,6 @@ INSN(fmvp_d_x, Zfa&D, FXX, "1011001 ..... ..... 000 ..... 1010011", "rv32")
     fp_guard(t, false);
     IrValue low = ir_1(t->b, IR_zext32, IR_I64, IR_I64, 0, get(t, o->rs1));
     IrValue high = ir_1(t->b, IR_zext32, IR_I64, IR_I64, 0, get(t, o->rs2));
-    put_f(t, IR_F64, o->rd, from_bits(t, IR_F64, IR_I64, or64(t, low, shl64(t, high, imm64(t, 32)))));
+    IrValue both = or64(t, low, shl64(t, high, imm64(t, 32)));
+    put_f(t, IR_F64, o->rd, from_bits(t, IR_F64, IR_I64, both));
 }

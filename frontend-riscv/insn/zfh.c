@@ -1,5 +1,6 @@
 /*
- * Zfh and its subset Zfhmin (moves and conversions only): half precision (unprivileged spec, chapters "Zfh", "Zfhmin").
+ * Zfh and its subset Zfhmin (moves and conversions only): half precision (unprivileged spec,
+ * chapters "Zfh", "Zfhmin").
  */
 #include "frontend-riscv/insn/fp.h"
 

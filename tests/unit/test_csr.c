@@ -1,6 +1,7 @@
 /*
- * The privileged architecture, without a machine: a hart alone, with a softmmu that only remembers what it was
- * told. Tables of expectations are written from the specification's point of view, not derived from csr.c.
+ * The privileged architecture, without a machine: a hart alone, with a softmmu that only remembers
+ * what it was told. Tables of expectations are written from the specification's point of view, not
+ * derived from csr.c.
  */
 #include <check.h>
 #include <stdlib.h>
@@ -166,7 +167,8 @@ static void set_priv(Hart *hart, u8 priv)
     riscv_update_regime(hart);
 }
 
-/* Existence: every number, in every mode, on both widths. Everything that has a condition is allowed. */
+/* Existence: every number, in every mode, on both widths. Everything that has a condition is
+ * allowed. */
 
 enum { BOTH, ONLY32, EVEN64 };
 static const struct {
@@ -197,7 +199,8 @@ START_TEST(existence)
         bool there = is_hpm(n) && priv == PRIV_M && (rv32 || n < 0xc80);
         for (unsigned i = 0; i < ARRAY_LEN(existing); i++) {
             if (n >= existing[i].first && n <= existing[i].last &&
-                (rv32 || existing[i].width == BOTH || (existing[i].width == EVEN64 && n % 2 == 0))) {
+                (rv32 || existing[i].width == BOTH ||
+                 (existing[i].width == EVEN64 && n % 2 == 0))) {
                 there = true;
             }
         }
@@ -212,9 +215,12 @@ START_TEST(existence)
         bool readable = there && priv >= (n >> 8 & 3);
         bool writable = readable && n >> 10 != 3;
         ck_assert_msg(try_read(hart, n, &v) == readable, "read %#x in mode %d", n, priv);
-        ck_assert_msg(riscv_csr_access(hart, n, CSR_OP_SET, true, 0, &v, &leave) == writable, "set %#x in mode %d", n, priv);
-        ck_assert_msg(riscv_csr_access(hart, n, CSR_OP_CLEAR, true, 0, &v, &leave) == writable, "clear %#x", n);
-        ck_assert_msg(riscv_csr_access(hart, n, CSR_OP_WRITE, true, 0, NULL, &leave) == writable, "write %#x", n);
+        ck_assert_msg(riscv_csr_access(hart, n, CSR_OP_SET, true, 0, &v, &leave) == writable,
+                      "set %#x in mode %d", n, priv);
+        ck_assert_msg(riscv_csr_access(hart, n, CSR_OP_CLEAR, true, 0, &v, &leave) == writable,
+                      "clear %#x", n);
+        ck_assert_msg(riscv_csr_access(hart, n, CSR_OP_WRITE, true, 0, NULL, &leave) == writable,
+                      "write %#x", n);
         drop(hart);
     }
 }
@@ -255,9 +261,9 @@ static const struct {
     {"max", "mstatus", ALL, 0x8000000a007e79aa},
     {"max32", "mstatus", ALL, 0x807e79aa},
     {"max", "mstatus", 0, 0xa00000000},
-    {"max", "mstatus", 0x800, 0xa00000800},       /* MPP = S */
-    {"max", "mstatus", 0x1000, 0xa00000000},      /* MPP = 2 is no mode: stays U */
-    {"max", "mstatus", 0x2000, 0xa00002000},      /* FS initial: SD is 0 */
+    {"max", "mstatus", 0x800, 0xa00000800},  /* MPP = S */
+    {"max", "mstatus", 0x1000, 0xa00000000}, /* MPP = 2 is no mode: stays U */
+    {"max", "mstatus", 0x2000, 0xa00002000}, /* FS initial: SD is 0 */
     {"max,f=off", "mstatus", 0x6000, 0xa00000000},
     {"max32", "mstatush", ALL, 0},
     {"max,s=off,u=off", "mstatus", ALL, 0x8000000000007888},
@@ -333,8 +339,9 @@ START_TEST(legal_values)
     }
     set_csr(hart, warl[_i].csr, warl[_i].write);
     u64 got = get_csr(hart, warl[_i].csr);
-    ck_assert_msg(got == warl[_i].read, "%s on %s: wrote %llx, read %llx, expected %llx", warl[_i].csr, warl[_i].cpu,
-                  (unsigned long long)warl[_i].write, (unsigned long long)got, (unsigned long long)warl[_i].read);
+    ck_assert_msg(got == warl[_i].read, "%s on %s: wrote %llx, read %llx, expected %llx",
+                  warl[_i].csr, warl[_i].cpu, (unsigned long long)warl[_i].write,
+                  (unsigned long long)got, (unsigned long long)warl[_i].read);
     drop(hart);
 }
 END_TEST
@@ -372,7 +379,8 @@ END_TEST
 START_TEST(without_extensions)
 {
     Hart *hart = new_hart("max,s=off,f=off,smepmp=off,zihpm=off");
-    static const char *const gone[] = {"sstatus", "satp", "medeleg", "mideleg", "stimecmp", "fcsr", "mseccfg", "hpmcounter3"};
+    static const char *const gone[] = {"sstatus",  "satp", "medeleg", "mideleg",
+                                       "stimecmp", "fcsr", "mseccfg", "hpmcounter3"};
     for (unsigned i = 0; i < ARRAY_LEN(gone); i++) {
         ck_assert_msg(!can_read(hart, gone[i]), "%s", gone[i]);
     }
@@ -572,7 +580,8 @@ START_TEST(regimes)
     ck_assert(!set_csr(hart, "satp", (u64)9 << 60));
     ck_assert_uint_eq(seen.regimes, n);
 
-    set_csr(hart, "mstatus", (u64)1 << MSTATUS_MPRV | (u64)PRIV_S << MSTATUS_MPP | (u64)1 << MSTATUS_SUM);
+    set_csr(hart, "mstatus",
+            (u64)1 << MSTATUS_MPRV | (u64)PRIV_S << MSTATUS_MPP | (u64)1 << MSTATUS_SUM);
     ck_assert_uint_eq(seen.regime.fetch_priv, PRIV_M);
     ck_assert_uint_eq(seen.regime.data_priv, PRIV_S);
     ck_assert(seen.regime.sum && !seen.regime.mxr);
@@ -627,12 +636,15 @@ START_TEST(delegation)
                 ck_assert_uint_eq(to_s ? hart->scause : hart->mcause, cause);
                 ck_assert_uint_eq(to_s ? hart->sepc : hart->mepc, 0x4444);
                 ck_assert_uint_eq(to_s ? hart->stval : hart->mtval, 0x5555);
-                ck_assert_uint_eq(to_s ? hart->mepc | hart->mtval | hart->mcause : hart->sepc | hart->stval | hart->scause, 0);
+                ck_assert_uint_eq(to_s ? hart->mepc | hart->mtval | hart->mcause
+                                       : hart->sepc | hart->stval | hart->scause,
+                                  0);
                 ck_assert_uint_eq(mstatus_field(hart, MSTATUS_SIE, 1), !to_s);
                 ck_assert_uint_eq(mstatus_field(hart, MSTATUS_MIE, 1), to_s);
                 ck_assert_uint_eq(mstatus_field(hart, MSTATUS_SPIE, 1), to_s);
                 ck_assert_uint_eq(mstatus_field(hart, MSTATUS_MPIE, 1), !to_s);
-                ck_assert_uint_eq(mstatus_field(hart, to_s ? MSTATUS_SPP : MSTATUS_MPP, to_s ? 1 : 2), modes[m]);
+                ck_assert_uint_eq(
+                    mstatus_field(hart, to_s ? MSTATUS_SPP : MSTATUS_MPP, to_s ? 1 : 2), modes[m]);
                 drop(hart);
             }
         }
@@ -661,8 +673,9 @@ START_TEST(returns)
         for (unsigned pie = 0; pie < 2; pie++) {
             Hart *hart = new_hart("max");
             set_csr(hart, "mepc", 0x80001235);
-            set_csr(hart, "mstatus", (u64)modes[m] << MSTATUS_MPP | (u64)pie << MSTATUS_MPIE | (u64)1 << MSTATUS_MPRV |
-                                         (u64)!pie << MSTATUS_MIE);
+            set_csr(hart, "mstatus",
+                    (u64)modes[m] << MSTATUS_MPP | (u64)pie << MSTATUS_MPIE |
+                        (u64)1 << MSTATUS_MPRV | (u64)!pie << MSTATUS_MIE);
             hart->cpu.res_host = 1;
             riscv_mret(hart);
             ck_assert_uint_eq(hart->cpu.pc, 0x80001234);
@@ -678,8 +691,9 @@ START_TEST(returns)
     for (unsigned spp = 0; spp < 2; spp++) {
         Hart *hart = new_hart("max");
         set_csr(hart, "sepc", 0x1236);
-        set_csr(hart, "mstatus", (u64)spp << MSTATUS_SPP | (u64)spp << MSTATUS_SPIE | (u64)1 << MSTATUS_MPRV |
-                                     (u64)!spp << MSTATUS_SIE | (u64)PRIV_M << MSTATUS_MPP);
+        set_csr(hart, "mstatus",
+                (u64)spp << MSTATUS_SPP | (u64)spp << MSTATUS_SPIE | (u64)1 << MSTATUS_MPRV |
+                    (u64)!spp << MSTATUS_SIE | (u64)PRIV_M << MSTATUS_MPP);
         riscv_sret(hart);
         ck_assert_uint_eq(hart->cpu.pc, 0x1236);
         ck_assert_uint_eq(hart->priv, spp ? PRIV_S : PRIV_U);
@@ -866,9 +880,11 @@ END_TEST
 
 static void check_range(unsigned i, u64 first, u64 last)
 {
-    ck_assert_msg(seen.pmp.range[i].first == first && seen.pmp.range[i].last == last, "entry %u: %llx-%llx, not %llx-%llx",
-                  i, (unsigned long long)seen.pmp.range[i].first, (unsigned long long)seen.pmp.range[i].last,
-                  (unsigned long long)first, (unsigned long long)last);
+    ck_assert_msg(seen.pmp.range[i].first == first && seen.pmp.range[i].last == last,
+                  "entry %u: %llx-%llx, not %llx-%llx", i,
+                  (unsigned long long)seen.pmp.range[i].first,
+                  (unsigned long long)seen.pmp.range[i].last, (unsigned long long)first,
+                  (unsigned long long)last);
 }
 
 static bool empty_range(unsigned i)
@@ -894,7 +910,8 @@ START_TEST(pmp_ranges)
     set_csr(hart, "pmpaddr5", 0x80000000 >> 2 | 1);
     set_csr(hart, "pmpaddr6", 0x80000000 >> 2 | 0x1ff);
     set_csr(hart, "pmpaddr7", ~(u64)0);
-    u8 cfg[8] = {TOR | PMP_R, TOR | PMP_R | PMP_W, TOR, NA4 | PMP_X, NAPOT, NAPOT, NAPOT | 7, NAPOT};
+    u8 cfg[8] = {TOR | PMP_R, TOR | PMP_R | PMP_W, TOR,  NA4 | PMP_X, NAPOT,
+                 NAPOT,       NAPOT | 7,           NAPOT};
     u64 word;
     memcpy(&word, cfg, 8);
     ck_assert(set_csr(hart, "pmpcfg0", word));
@@ -975,7 +992,8 @@ static const struct {
 
 START_TEST(smepmp_rules)
 {
-    u8 cfg = mml_rules[_i].l << 7 | 3 << 3 | mml_rules[_i].x << 2 | mml_rules[_i].w << 1 | mml_rules[_i].r;
+    u8 cfg = mml_rules[_i].l << 7 | 3 << 3 | mml_rules[_i].x << 2 | mml_rules[_i].w << 1 |
+             mml_rules[_i].r;
     Hart *hart = new_hart("max");
     set_csr(hart, "mseccfg", 1 << MSECCFG_MML | 1 << MSECCFG_RLB);
     set_csr(hart, "pmpcfg0", cfg);
@@ -1030,7 +1048,8 @@ enum {
 };
 
 /* Runs a helper at pc 0x2000 and returns the status, which it clears. */
-#define RUN(hart, fn, ...) ((hart)->cpu.pc = 0x2000, helper_##fn(&(hart)->cpu, __VA_ARGS__), take_status(hart))
+#define RUN(hart, fn, ...) \
+    ((hart)->cpu.pc = 0x2000, helper_##fn(&(hart)->cpu, __VA_ARGS__), take_status(hart))
 
 static u32 take_status(Hart *hart)
 {
@@ -1059,7 +1078,8 @@ START_TEST(csr_helpers)
     ck_assert_uint_eq(hart->cpu.x[5], (u64)8 << 60);
     ck_assert_uint_eq(RUN(hart, csr_full, 0, csr_insn("satp", 1, 5, 6), 0, 0), CPU_OK);
     ck_assert_uint_eq(hart->cpu.x[5], 0);
-    ck_assert_uint_eq(RUN(hart, csr_write, (u64)8 << 60, csr_insn("satp", 1, 0, 6), 0, 0), CPU_NEXT);
+    ck_assert_uint_eq(RUN(hart, csr_write, (u64)8 << 60, csr_insn("satp", 1, 0, 6), 0, 0),
+                      CPU_NEXT);
     ck_assert_uint_eq(hart->cpu.pc, 0x2004);
 
     /* Illegal: the instruction is the value, nothing changed. */
@@ -1070,7 +1090,8 @@ START_TEST(csr_helpers)
     ck_assert_uint_eq(hart->cpu.trap_value, insn);
     ck_assert_uint_eq(hart->satp, (u64)8 << 60);
 
-    /* csrrs with x0 does not write: allowed on a read-only register; with another register it is not. */
+    /* csrrs with x0 does not write: allowed on a read-only register; with another register it is
+     * not. */
     set_priv(hart, PRIV_M);
     ck_assert_uint_eq(RUN(hart, csr_read, csr_insn("mhartid", 2, 5, 0), 0, 0, 0), CPU_OK);
     ck_assert_uint_eq(RUN(hart, csr_full, 0, csr_insn("mhartid", 2, 5, 6), 0, 0), CPU_TRAP);
@@ -1087,8 +1108,9 @@ START_TEST(calls_and_returns)
         bool mret, sret; /* allowed */
         u8 ecall;
     } cases[] = {
-        {PRIV_U, false, false, false, 8}, {PRIV_S, false, false, true, 9}, {PRIV_S, true, false, false, 9},
-        {PRIV_M, false, true, true, 11},  {PRIV_M, true, true, true, 11},
+        {PRIV_U, false, false, false, 8}, {PRIV_S, false, false, true, 9},
+        {PRIV_S, true, false, false, 9},  {PRIV_M, false, true, true, 11},
+        {PRIV_M, true, true, true, 11},
     };
     for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
         for (unsigned what = 0; what < 3; what++) {
@@ -1098,10 +1120,12 @@ START_TEST(calls_and_returns)
             set_csr(hart, "sepc", 0x7000);
             set_priv(hart, cases[i].priv);
             if (what == 0) {
-                ck_assert_uint_eq(RUN(hart, mret, INSN_MRET, 0, 0, 0), cases[i].mret ? CPU_NEXT : CPU_TRAP);
+                ck_assert_uint_eq(RUN(hart, mret, INSN_MRET, 0, 0, 0),
+                                  cases[i].mret ? CPU_NEXT : CPU_TRAP);
                 ck_assert_uint_eq(hart->cpu.pc, cases[i].mret ? 0x6000 : 0x2000);
             } else if (what == 1) {
-                ck_assert_uint_eq(RUN(hart, sret, INSN_SRET, 0, 0, 0), cases[i].sret ? CPU_NEXT : CPU_TRAP);
+                ck_assert_uint_eq(RUN(hart, sret, INSN_SRET, 0, 0, 0),
+                                  cases[i].sret ? CPU_NEXT : CPU_TRAP);
                 ck_assert_uint_eq(hart->cpu.pc, cases[i].sret ? 0x7000 : 0x2000);
                 ck_assert(cases[i].sret || hart->cpu.trap_value == INSN_SRET);
             } else {
@@ -1151,16 +1175,21 @@ START_TEST(fences)
         u8 priv;
         bool tvm, legal, inval_legal;
     } cases[] = {
-        {PRIV_M, true, true, true}, {PRIV_S, false, true, true}, {PRIV_S, true, false, true}, {PRIV_U, false, false, false},
+        {PRIV_M, true, true, true},
+        {PRIV_S, false, true, true},
+        {PRIV_S, true, false, true},
+        {PRIV_U, false, false, false},
     };
     for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
         Hart *hart = new_hart("max");
         set_csr(hart, "mstatus", (u64)cases[i].tvm << MSTATUS_TVM);
         set_priv(hart, cases[i].priv);
-        ck_assert_uint_eq(RUN(hart, sfence_vma, 1, 2, INSN_SFENCE, 0), cases[i].legal ? CPU_NEXT : CPU_TRAP);
+        ck_assert_uint_eq(RUN(hart, sfence_vma, 1, 2, INSN_SFENCE, 0),
+                          cases[i].legal ? CPU_NEXT : CPU_TRAP);
         ck_assert_uint_eq(seen.fences, cases[i].legal);
         ck_assert(!seen.fence_has_va && !seen.fence_has_asid);
-        ck_assert_uint_eq(RUN(hart, sfence_inval, 0x18000073, 0, 0, 0), cases[i].inval_legal ? CPU_OK : CPU_TRAP);
+        ck_assert_uint_eq(RUN(hart, sfence_inval, 0x18000073, 0, 0, 0),
+                          cases[i].inval_legal ? CPU_OK : CPU_TRAP);
         drop(hart);
     }
     Hart *hart = new_hart("max32");
@@ -1183,12 +1212,17 @@ START_TEST(cache_blocks)
     static const struct {
         u32 op;
         u64 enable;
-    } ops[] = {{0, 1 << ENVCFG_CBIE}, {0, 3 << ENVCFG_CBIE}, {1, 1 << ENVCFG_CBCFE}, {2, 1 << ENVCFG_CBCFE}, {4, 1 << ENVCFG_CBZE}};
+    } ops[] = {{0, 1 << ENVCFG_CBIE},
+               {0, 3 << ENVCFG_CBIE},
+               {1, 1 << ENVCFG_CBCFE},
+               {2, 1 << ENVCFG_CBCFE},
+               {4, 1 << ENVCFG_CBZE}};
     for (unsigned i = 0; i < ARRAY_LEN(ops); i++) {
         for (unsigned c = 0; c < 4; c++) {
             Hart *hart = new_hart("max");
             u32 insn = ops[i].op << 20 | 5 << 15 | 2 << 12 | 0xf;
-            set_csr(hart, "menvcfg", c & 1 ? ops[i].enable : 0xf1 & ~(ops[i].enable | (u64)3 << ENVCFG_CBIE));
+            set_csr(hart, "menvcfg",
+                    c & 1 ? ops[i].enable : 0xf1 & ~(ops[i].enable | (u64)3 << ENVCFG_CBIE));
             set_csr(hart, "senvcfg", c & 2 ? ops[i].enable : 0);
             unsigned count = 0;
             static const u8 modes[] = {PRIV_M, PRIV_S, PRIV_U};

@@ -1,7 +1,7 @@
 /*
- * The floating-point rows: each instruction, translated alone and run by the interpreter, on operands that tell it from
- * its neighbours (formats, rounding modes, signs, boxing, widths). What the operations compute is softfloat's test;
- * here it is whether a row asks for the right one.
+ * The floating-point rows: each instruction, translated alone and run by the interpreter, on
+ * operands that tell it from its neighbours (formats, rounding modes, signs, boxing, widths). What
+ * the operations compute is softfloat's test; here it is whether a row asks for the right one.
  */
 #include <check.h>
 #include <stdlib.h>
@@ -70,7 +70,8 @@ static const HartCallbacks no_callbacks = {0};
 /* Translates one instruction and runs it; returns how it ended. */
 static CpuExit run(Hart *hart, u32 insn)
 {
-    static const IrInterpreter callbacks = {.guard_failed = riscv_guard_failed, .load = load, .store = store};
+    static const IrInterpreter callbacks = {
+        .guard_failed = riscv_guard_failed, .load = load, .store = store};
     static IrInsn records[IR_MAX_INSNS];
     static u8 page[4096];
     IrBlock block = {.insns = records};
@@ -106,9 +107,13 @@ static void drop(Hart *hart)
 }
 
 /* Encodings: rd = 10, rs1 = 11, rs2 = 12 unless it is part of the code, rs3 = 13. */
-#define OP2(funct7, funct3) ((u32)(funct7) << 25 | 12u << 20 | 11u << 15 | (u32)(funct3) << 12 | 10u << 7 | 0x53)
-#define OP1(funct7, rs2, funct3) ((u32)(funct7) << 25 | (u32)(rs2) << 20 | 11u << 15 | (u32)(funct3) << 12 | 10u << 7 | 0x53)
-#define OP3(opcode, format, rm) (13u << 27 | (u32)(format) << 25 | 12u << 20 | 11u << 15 | (u32)(rm) << 12 | 10u << 7 | (opcode))
+#define OP2(funct7, funct3) \
+    ((u32)(funct7) << 25 | 12u << 20 | 11u << 15 | (u32)(funct3) << 12 | 10u << 7 | 0x53)
+#define OP1(funct7, rs2, funct3) \
+    ((u32)(funct7) << 25 | (u32)(rs2) << 20 | 11u << 15 | (u32)(funct3) << 12 | 10u << 7 | 0x53)
+#define OP3(opcode, format, rm) \
+    (13u << 27 | (u32)(format) << 25 | 12u << 20 | 11u << 15 | (u32)(rm) << 12 | 10u << 7 | \
+     (opcode))
 enum { RNE, RTZ, RDN, RUP, RMM, DYN = 7 };
 enum { NX = 1, UF = 2, OF = 4, DZ = 8, NV = 16 };
 
@@ -122,7 +127,7 @@ static const struct {
     const char *name;
     u32 insn;
     u64 f11, f12, f13, x11; /* operands */
-    u64 f10, x10;           /* results; whichever of the two the instruction does not write stays 0 */
+    u64 f10, x10; /* results; whichever of the two the instruction does not write stays 0 */
     u32 flags;
     u8 frm;
 } cases[] = {
@@ -131,17 +136,25 @@ static const struct {
     {"fsub.s", OP2(0x04, DYN), S(0x3fc00000), S(0x40000000), 0, 0, S(0xbf000000), 0, 0, 0},
     {"fmul.s", OP2(0x08, DYN), S(0x3fc00000), S(0x40000000), 0, 0, S(0x40400000), 0, 0, 0},
     {"fdiv.s", OP2(0x0c, DYN), S(0x3fc00000), S(0x40000000), 0, 0, S(0x3f400000), 0, 0, 0},
-    {"fdiv.s 1/3 rtz", OP2(0x0c, RTZ), S(0x3f800000), S(0x40400000), 0, 0, S(0x3eaaaaaa), 0, NX, RUP},
-    {"fdiv.s 1/3 rne", OP2(0x0c, RNE), S(0x3f800000), S(0x40400000), 0, 0, S(0x3eaaaaab), 0, NX, RDN},
-    {"fdiv.s 1/3 dyn", OP2(0x0c, DYN), S(0x3f800000), S(0x40400000), 0, 0, S(0x3eaaaaaa), 0, NX, RDN},
-    {"fdiv.s 1/3 dyn rmm", OP2(0x0c, DYN), S(0x3f800000), S(0x40400000), 0, 0, S(0x3eaaaaab), 0, NX, RMM},
+    {"fdiv.s 1/3 rtz", OP2(0x0c, RTZ), S(0x3f800000), S(0x40400000), 0, 0, S(0x3eaaaaaa), 0, NX,
+     RUP},
+    {"fdiv.s 1/3 rne", OP2(0x0c, RNE), S(0x3f800000), S(0x40400000), 0, 0, S(0x3eaaaaab), 0, NX,
+     RDN},
+    {"fdiv.s 1/3 dyn", OP2(0x0c, DYN), S(0x3f800000), S(0x40400000), 0, 0, S(0x3eaaaaaa), 0, NX,
+     RDN},
+    {"fdiv.s 1/3 dyn rmm", OP2(0x0c, DYN), S(0x3f800000), S(0x40400000), 0, 0, S(0x3eaaaaab), 0, NX,
+     RMM},
     {"fdiv.s 1/0", OP2(0x0c, DYN), S(0x3f800000), S(0), 0, 0, S(0x7f800000), 0, DZ, 0},
     {"fsqrt.s", OP1(0x2c, 0, DYN), S(0x40800000), 0, 0, 0, S(0x40000000), 0, 0, 0},
     {"fadd.s unboxed", OP2(0x00, DYN), 0x3fc00000, S(0x40000000), 0, 0, S_NAN, 0, 0, 0},
-    {"fmadd.s", OP3(0x43, 0, DYN), S(0x3fc00000), S(0x40000000), S(0x3e800000), 0, S(0x40500000), 0, 0, 0},
-    {"fmsub.s", OP3(0x47, 0, DYN), S(0x3fc00000), S(0x40000000), S(0x3e800000), 0, S(0x40300000), 0, 0, 0},
-    {"fnmsub.s", OP3(0x4b, 0, DYN), S(0x3fc00000), S(0x40000000), S(0x3e800000), 0, S(0xc0300000), 0, 0, 0},
-    {"fnmadd.s", OP3(0x4f, 0, DYN), S(0x3fc00000), S(0x40000000), S(0x3e800000), 0, S(0xc0500000), 0, 0, 0},
+    {"fmadd.s", OP3(0x43, 0, DYN), S(0x3fc00000), S(0x40000000), S(0x3e800000), 0, S(0x40500000), 0,
+     0, 0},
+    {"fmsub.s", OP3(0x47, 0, DYN), S(0x3fc00000), S(0x40000000), S(0x3e800000), 0, S(0x40300000), 0,
+     0, 0},
+    {"fnmsub.s", OP3(0x4b, 0, DYN), S(0x3fc00000), S(0x40000000), S(0x3e800000), 0, S(0xc0300000),
+     0, 0, 0},
+    {"fnmadd.s", OP3(0x4f, 0, DYN), S(0x3fc00000), S(0x40000000), S(0x3e800000), 0, S(0xc0500000),
+     0, 0, 0},
     {"fsgnj.s", OP2(0x10, 0), S(0x3fc00000), S(0xc0000000), 0, 0, S(0xbfc00000), 0, 0, 0},
     {"fsgnjn.s", OP2(0x10, 1), S(0xbfc00000), S(0xc0000000), 0, 0, S(0x3fc00000), 0, 0, 0},
     {"fsgnjx.s", OP2(0x10, 2), S(0xbfc00000), S(0xc0000000), 0, 0, S(0x3fc00000), 0, 0, 0},
@@ -167,18 +180,29 @@ static const struct {
     {"fmv.x.w", OP1(0x70, 0, 0), 0x1234567880000001, 0, 0, 0, 0, 0xffffffff80000001, 0, 0},
     {"fmv.w.x", OP1(0x78, 0, 0), 0, 0, 0, 0x1234567887654321, S(0x87654321), 0, 0, 0},
     /* Double: 1.5 = 3ff8..., 2.0 = 4000..., 0.25 = 3fd0.... */
-    {"fadd.d", OP2(0x01, DYN), 0x3ff8000000000000, 0x4000000000000000, 0, 0, 0x400c000000000000, 0, 0, 0},
-    {"fsub.d", OP2(0x05, DYN), 0x3ff8000000000000, 0x4000000000000000, 0, 0, 0xbfe0000000000000, 0, 0, 0},
-    {"fmul.d", OP2(0x09, DYN), 0x3ff8000000000000, 0x4000000000000000, 0, 0, 0x4008000000000000, 0, 0, 0},
-    {"fdiv.d", OP2(0x0d, DYN), 0x3ff8000000000000, 0x4000000000000000, 0, 0, 0x3fe8000000000000, 0, 0, 0},
+    {"fadd.d", OP2(0x01, DYN), 0x3ff8000000000000, 0x4000000000000000, 0, 0, 0x400c000000000000, 0,
+     0, 0},
+    {"fsub.d", OP2(0x05, DYN), 0x3ff8000000000000, 0x4000000000000000, 0, 0, 0xbfe0000000000000, 0,
+     0, 0},
+    {"fmul.d", OP2(0x09, DYN), 0x3ff8000000000000, 0x4000000000000000, 0, 0, 0x4008000000000000, 0,
+     0, 0},
+    {"fdiv.d", OP2(0x0d, DYN), 0x3ff8000000000000, 0x4000000000000000, 0, 0, 0x3fe8000000000000, 0,
+     0, 0},
     {"fsqrt.d", OP1(0x2d, 0, DYN), 0x4010000000000000, 0, 0, 0, 0x4000000000000000, 0, 0, 0},
-    {"fmadd.d", OP3(0x43, 1, DYN), 0x3ff8000000000000, 0x4000000000000000, 0x3fd0000000000000, 0, 0x400a000000000000, 0, 0, 0},
-    {"fmsub.d", OP3(0x47, 1, DYN), 0x3ff8000000000000, 0x4000000000000000, 0x3fd0000000000000, 0, 0x4006000000000000, 0, 0, 0},
-    {"fnmsub.d", OP3(0x4b, 1, DYN), 0x3ff8000000000000, 0x4000000000000000, 0x3fd0000000000000, 0, 0xc006000000000000, 0, 0, 0},
-    {"fnmadd.d", OP3(0x4f, 1, DYN), 0x3ff8000000000000, 0x4000000000000000, 0x3fd0000000000000, 0, 0xc00a000000000000, 0, 0, 0},
-    {"fsgnj.d", OP2(0x11, 0), 0x3ff8000000000000, 0xc000000000000000, 0, 0, 0xbff8000000000000, 0, 0, 0},
-    {"fsgnjn.d", OP2(0x11, 1), 0x3ff8000000000000, 0x4000000000000000, 0, 0, 0xbff8000000000000, 0, 0, 0},
-    {"fsgnjx.d", OP2(0x11, 2), 0xbff8000000000000, 0xc000000000000000, 0, 0, 0x3ff8000000000000, 0, 0, 0},
+    {"fmadd.d", OP3(0x43, 1, DYN), 0x3ff8000000000000, 0x4000000000000000, 0x3fd0000000000000, 0,
+     0x400a000000000000, 0, 0, 0},
+    {"fmsub.d", OP3(0x47, 1, DYN), 0x3ff8000000000000, 0x4000000000000000, 0x3fd0000000000000, 0,
+     0x4006000000000000, 0, 0, 0},
+    {"fnmsub.d", OP3(0x4b, 1, DYN), 0x3ff8000000000000, 0x4000000000000000, 0x3fd0000000000000, 0,
+     0xc006000000000000, 0, 0, 0},
+    {"fnmadd.d", OP3(0x4f, 1, DYN), 0x3ff8000000000000, 0x4000000000000000, 0x3fd0000000000000, 0,
+     0xc00a000000000000, 0, 0, 0},
+    {"fsgnj.d", OP2(0x11, 0), 0x3ff8000000000000, 0xc000000000000000, 0, 0, 0xbff8000000000000, 0,
+     0, 0},
+    {"fsgnjn.d", OP2(0x11, 1), 0x3ff8000000000000, 0x4000000000000000, 0, 0, 0xbff8000000000000, 0,
+     0, 0},
+    {"fsgnjx.d", OP2(0x11, 2), 0xbff8000000000000, 0xc000000000000000, 0, 0, 0x3ff8000000000000, 0,
+     0, 0},
     {"fmin.d", OP2(0x15, 0), 0, 0x8000000000000000, 0, 0, 0x8000000000000000, 0, 0, 0},
     {"fmax.d", OP2(0x15, 1), 0, 0x8000000000000000, 0, 0, 0x0000000000000000, 0, 0, 0},
     {"feq.d", OP2(0x51, 2), 0x3ff8000000000000, 0x3ff8000000000000, 0, 0, 0, 1, 0, 0},
@@ -224,7 +248,8 @@ static const struct {
     {"fmv.h.x", OP1(0x7a, 0, 0), 0, 0, 0, 0x12345678, H(0x5678), 0, 0, 0},
     /* Zfa. */
     {"fminm.s", OP2(0x14, 2), S(0x3fc00000), S_NAN, 0, 0, S_NAN, 0, 0, 0},
-    {"fmaxm.d", OP2(0x15, 3), 0x3ff8000000000000, 0x4000000000000000, 0, 0, 0x4000000000000000, 0, 0, 0},
+    {"fmaxm.d", OP2(0x15, 3), 0x3ff8000000000000, 0x4000000000000000, 0, 0, 0x4000000000000000, 0,
+     0, 0},
     {"fround.s", OP1(0x20, 4, RUP), S(0x3fc00000), 0, 0, 0, S(0x40000000), 0, 0, 0},
     {"froundnx.s", OP1(0x20, 5, RDN), S(0x3fc00000), 0, 0, 0, S(0x3f800000), 0, NX, 0},
     {"fround.d", OP1(0x21, 4, DYN), 0x4004000000000000, 0, 0, 0, 0x4000000000000000, 0, 0, RNE},
@@ -253,7 +278,8 @@ START_TEST(instructions)
                   (unsigned long long)cpu->f[10], (unsigned long long)cases[_i].f10);
     ck_assert_msg(cpu->x[10] == cases[_i].x10, "%s: x10 is %016llx, not %016llx", cases[_i].name,
                   (unsigned long long)cpu->x[10], (unsigned long long)cases[_i].x10);
-    ck_assert_msg(cpu->fflags == cases[_i].flags, "%s: flags %x, not %x", cases[_i].name, cpu->fflags, cases[_i].flags);
+    ck_assert_msg(cpu->fflags == cases[_i].flags, "%s: flags %x, not %x", cases[_i].name,
+                  cpu->fflags, cases[_i].flags);
 
     /* With FS off each is illegal and changes nothing. */
     u64 before = cpu->f[10];
@@ -286,10 +312,11 @@ END_TEST
 START_TEST(constants)
 {
     static const u64 single[32] = {
-        0xbf800000, 0x00800000, 0x37800000, 0x38000000, 0x3b800000, 0x3c000000, 0x3d800000, 0x3e000000,
-        0x3e800000, 0x3ea00000, 0x3ec00000, 0x3ee00000, 0x3f000000, 0x3f200000, 0x3f400000, 0x3f600000,
-        0x3f800000, 0x3fa00000, 0x3fc00000, 0x3fe00000, 0x40000000, 0x40200000, 0x40400000, 0x40800000,
-        0x41000000, 0x41800000, 0x43000000, 0x43800000, 0x47000000, 0x47800000, 0x7f800000, 0x7fc00000,
+        0xbf800000, 0x00800000, 0x37800000, 0x38000000, 0x3b800000, 0x3c000000, 0x3d800000,
+        0x3e000000, 0x3e800000, 0x3ea00000, 0x3ec00000, 0x3ee00000, 0x3f000000, 0x3f200000,
+        0x3f400000, 0x3f600000, 0x3f800000, 0x3fa00000, 0x3fc00000, 0x3fe00000, 0x40000000,
+        0x40200000, 0x40400000, 0x40800000, 0x41000000, 0x41800000, 0x43000000, 0x43800000,
+        0x47000000, 0x47800000, 0x7f800000, 0x7fc00000,
     };
     Hart *hart = new_hart("max");
     for (unsigned i = 0; i < 32; i++) {
@@ -319,7 +346,8 @@ START_TEST(memory_accesses)
     static const struct {
         u32 load, store; /* f10, 8(x11) and f12, -8(x11) */
         unsigned size;
-    } kinds[] = {{0x00859507, 0xfec59c27, 2}, {0x0085a507, 0xfec5ac27, 4}, {0x0085b507, 0xfec5bc27, 8}};
+    } kinds[] = {
+        {0x00859507, 0xfec59c27, 2}, {0x0085a507, 0xfec5ac27, 4}, {0x0085b507, 0xfec5bc27, 8}};
     for (unsigned i = 0; i < ARRAY_LEN(kinds); i++) {
         for (unsigned rv32 = 0; rv32 < 2; rv32++) {
             Hart *hart = new_hart(rv32 ? "max32" : "max");
@@ -378,7 +406,8 @@ START_TEST(on_rv32)
     cpu->x[11] = 0xfffffffe;
     run(hart, OP1(0x69, 0, RNE)); /* fcvt.d.w */
     ck_assert_uint_eq(cpu->f[10], 0xc000000000000000);
-    static const u32 rv64_only[] = {OP1(0x60, 2, 0), OP1(0x61, 3, 0), OP1(0x68, 2, 0), OP1(0x71, 0, 0), OP1(0x79, 0, 0)};
+    static const u32 rv64_only[] = {OP1(0x60, 2, 0), OP1(0x61, 3, 0), OP1(0x68, 2, 0),
+                                    OP1(0x71, 0, 0), OP1(0x79, 0, 0)};
     for (unsigned i = 0; i < ARRAY_LEN(rv64_only); i++) {
         ck_assert_int_eq(run(hart, rv64_only[i]), EXIT_TRAP);
     }
