@@ -48,6 +48,8 @@ static void write_all(int fd, const void *data, size_t n)
 static void read_all(int fd, void *data, size_t n)
 {
     for (size_t done = 0; done < n;) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        ck_assert_msg(poll(&p, 1, 10000) == 1, "only %zu of %zu bytes", done, n);
         ssize_t got = read(fd, (char *)data + done, n - done);
         ck_assert_int_gt(got, 0);
         done += got;
@@ -381,7 +383,7 @@ START_TEST(host_signals)
 }
 END_TEST
 
-enum { END_EXIT = -1, END_RETURN_FLUSH = -2 };
+enum { END_EXIT = -1, EXIT_LINES = 20000 };
 
 /* The process of a console on the pty: says so on the line, then runs its main loop. */
 static void console_process(const Pty *p, int how)
@@ -394,7 +396,7 @@ static void console_process(const Pty *p, int how)
     }
     CharDev *c = char_new_fds(p->slave, p->slave, &(CharEscapes){0}, false);
     if (how == END_EXIT) {
-        for (int i = 0; i < 200; i++) {
+        for (int i = 0; i < EXIT_LINES; i++) { /* more than a pty holds */
             char_write(c, "0123456789", 10);
         }
         char_write(c, "end", 3);
@@ -433,9 +435,11 @@ START_TEST(restored_and_flushed_at_exit)
     if (pid == 0) {
         console_process(&p, END_EXIT);
     }
-    char text[2003];
-    read_all(p.master, text, sizeof(text));
-    ck_assert_mem_eq(text + 2000, "end", 3);
+    enum { LENGTH = 10 * EXIT_LINES + 3 };
+    g_autofree char *text = g_malloc(LENGTH);
+    g_usleep(100000); /* the process is at its exit by now */
+    read_all(p.master, text, LENGTH);
+    ck_assert_mem_eq(text + LENGTH - 13, "0123456789end", 13);
     int status;
     ck_assert_int_eq(waitpid(pid, &status, 0), pid);
     ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 7);
