@@ -46,7 +46,7 @@ struct Machine {
     HartModel *model;
     HartCallbacks callbacks;
     u64 start_ns;             /* of CLOCK_MONOTONIC when the machine was made */
-    _Atomic u64 time_offset;  /* the time CSR is the ticks since then plus this */
+    _Atomic s64 time_offset;  /* the time CSR is the ticks since then plus this */
 
     Bus *bus;
     BoardDevices *devices;

@@ -79,18 +79,18 @@ static u64 now_ns(void)
 
 u64 machine_time(Machine *machine)
 {
-    return (now_ns() - machine->start_ns) / tick_ns(machine) + atomic_load(&machine->time_offset);
+    return (now_ns() - machine->start_ns) / tick_ns(machine) + (u64)atomic_load(&machine->time_offset);
 }
 
 /* Sets the host timer to its deadline; the lock is held. A deadline that has passed fires at once. */
 static void set_timer(MachineHart *h, unsigned timer)
 {
     const Machine *m = h->machine;
-    u64 deadline = h->deadlines[timer], offset = atomic_load(&m->time_offset);
-    u64 ticks = deadline > offset ? deadline - offset : 0; /* since start_ns */
+    u64 deadline = h->deadlines[timer];
+    s128 ns = ((s128)deadline - atomic_load(&m->time_offset)) * (s128)tick_ns(m) + (s128)m->start_ns;
     struct itimerspec when = {0};
-    if (deadline != ~(u64)0 && ticks < (G_MAXINT64 - m->start_ns) / tick_ns(m)) {
-        u64 ns = m->start_ns + ticks * tick_ns(m);
+    if (deadline != ~(u64)0 && ns <= G_MAXINT64) {
+        ns = MAX(ns, 1); /* 0 would switch the timer off */
         when.it_value = (struct timespec){(time_t)(ns / NS_PER_S), (long)(ns % NS_PER_S)};
     }
     if (h->timers_exist) {
@@ -127,7 +127,7 @@ static void timer_fired(MachineHart *h)
 
 void machine_set_time(Machine *m, u64 ticks)
 {
-    atomic_store(&m->time_offset, ticks - (now_ns() - m->start_ns) / tick_ns(m));
+    atomic_store(&m->time_offset, (s64)(ticks - (now_ns() - m->start_ns) / tick_ns(m)));
     for (unsigned i = 0; i < m->hart_count; i++) {
         MachineHart *h = &m->harts[i];
         hart_set_timecmp(h, h->deadlines[TIMER_M]);
