@@ -21,8 +21,7 @@ enum {
 };
 
 struct CharDev {
-    int in, out;  /* -1: none */
-    bool own_out; /* close `out` at the end */
+    int in, out; /* -1: none. `out` is a duplicate of our own: the writer may outlive the original */
     bool in_tty;
     bool has_escapes;
     CharEscapes escapes;
@@ -213,7 +212,7 @@ static void drop_owner(CharDev *c)
     bool last = --c->owners == 0;
     g_mutex_unlock(&c->lock);
     if (last) {
-        if (c->own_out) {
+        if (c->out >= 0) {
             close(c->out);
         }
         g_mutex_clear(&c->lock);
@@ -462,7 +461,7 @@ CharDev *char_new_fds(int in, int out, const CharEscapes *escapes, bool signals)
 {
     CharDev *c = g_new0(CharDev, 1);
     c->in = in;
-    c->out = out;
+    c->out = out >= 0 ? fcntl(out, F_DUPFD_CLOEXEC, 0) : -1;
     c->owners = 1;
     if (escapes) {
         c->has_escapes = true;
@@ -474,7 +473,7 @@ CharDev *char_new_fds(int in, int out, const CharEscapes *escapes, bool signals)
     g_cond_init(&c->filled);
     remember(c);
     c->in_tty = in >= 0 && isatty(in) && console_start(in, signals);
-    if (out >= 0) {
+    if (c->out >= 0) {
         /* The writer takes no signals: handlers run on threads that expect them, and a reader that
          * goes away is an error from write() instead of a SIGPIPE. */
         sigset_t all, old;
@@ -511,7 +510,7 @@ CharDev *char_new(const char *spec, const CharEscapes *escapes, GError **err)
             return NULL;
         }
         CharDev *c = char_new_fds(-1, fd, NULL, true);
-        c->own_out = true;
+        close(fd);
         return c;
     }
     stag_error(err, "there is no character device '%s'; use stdio, mon:stdio, null or file:PATH",

@@ -42,7 +42,8 @@ typedef struct CharEscapes {
  * `escapes` is copied (mon:stdio only; may be NULL). NULL with a sentence in *err if that fails. */
 CharDev *char_new(const char *spec, const CharEscapes *escapes, GError **err);
 
-/* A console on two open descriptors, either may be -1. They stay the caller's. With `escapes`
+/* A console on two open descriptors, either may be -1. They stay the caller's,
+ * who keeps `in` open until char_free. With `escapes`
  * Ctrl-A is the escape key. If `in` is a terminal it is in raw mode from now on; `signals` leaves
  * Ctrl-C and the like to the host. One terminal at a time. */
 CharDev *char_new_fds(int in, int out, const CharEscapes *escapes, bool signals);
