@@ -180,7 +180,7 @@ static void clear_or_drop(Mmu *mmu, u32 n, u8 kinds)
 /* Sees to it that a node and a few table pages can be had. */
 static void make_room(Mmu *mmu)
 {
-    if (!mmu->free_node && mmu->node_count == mmu->node_capacity && mmu->node_capacity < NODE_MAX) {
+    if (!mmu->free_node && mmu->node_count >= mmu->node_capacity && mmu->node_capacity < NODE_MAX) {
         mmu->node_capacity = MAX(1024, mmu->node_capacity * 2);
         mmu->node = g_renew(Node, mmu->node, mmu->node_capacity);
     }
