@@ -21,11 +21,12 @@ typedef struct Mmu Mmu;
 /* Why code stopped running and C has to decide what comes next. In every case `cpu->pc` is the
  * address of the next instruction to run and all guest registers are in memory. */
 typedef enum CpuExit {
-    EXIT_NEXT,      /* go on at pc; nothing special (also: indirect jump to a page without entry) */
-    EXIT_LINK,      /* a direct jump that is not linked yet; pc is its target */
-    EXIT_BUDGET,    /* the budget ran out, or somebody kicked the hart; no instruction of the block ran */
-    EXIT_TRAP,      /* trap_cause and trap_value are set, pc is the instruction that trapped */
-    EXIT_GUARD,     /* a guard's state byte was 0; exit_arg is the guard's number (see IR op guard) */
+    EXIT_NEXT,   /* go on at pc; nothing special (also: indirect jump to a page without entry) */
+    EXIT_LINK,   /* a direct jump that is not linked yet; pc is its target */
+    EXIT_BUDGET, /* the budget ran out, or somebody kicked the hart; no instruction of the block ran
+                  */
+    EXIT_TRAP,   /* trap_cause and trap_value are set, pc is the instruction that trapped */
+    EXIT_GUARD,  /* a guard's state byte was 0; exit_arg is the guard's number (see IR op guard) */
     EXIT_NEXT_PAGE, /* the straddling instruction's second page changed (IR op guard_next_page) */
     EXIT_HALT,      /* WFI, WRS: sleep until an interrupt is pending */
 } CpuExit;
@@ -34,7 +35,8 @@ typedef enum CpuExit {
 enum {
     CPU_OK = 0,   /* go on after the helper */
     CPU_TRAP = 1, /* trap_cause, trap_value are set; pc of the current instruction is restored */
-    CPU_NEXT = 2, /* the helper wrote pc (xRET) or changed what pc means (satp): leave, go on at pc */
+    CPU_NEXT =
+        2, /* the helper wrote pc (xRET) or changed what pc means (satp): leave, go on at pc */
     CPU_HALT = 3, /* leave with EXIT_HALT; the helper has set pc to the next instruction */
 };
 
@@ -85,7 +87,8 @@ struct CpuState {
 
     /* Any thread. Written with atomic or, then cpu_kick() if it is another thread. */
     _Atomic u32 pending;
-    /* Interrupt lines driven by devices: bits as in mip (MSIP 3, MTIP 7, SEIP 9, MEIP 11, STIP 5). */
+    /* Interrupt lines driven by devices: bits as in mip (MSIP 3, MTIP 7, SEIP 9, MEIP 11, STIP 5).
+     */
     _Atomic u64 irq_lines;
 
     u32 index;      /* 0.. within the machine; equals mhartid */
@@ -112,8 +115,8 @@ static inline u64 cpu_insns(const CpuState *cpu)
     return count;
 }
 
-/* Gives the hart a new budget of `n` instructions without changing its count. Own thread only, while
- * in_code is false. */
+/* Gives the hart a new budget of `n` instructions without changing its count. Own thread only,
+ * while in_code is false. */
 static inline void cpu_set_budget(CpuState *cpu, s64 n)
 {
     cpu->insn_base += (u64)(n - cpu->budget);

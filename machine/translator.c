@@ -19,8 +19,8 @@ struct Translator {
     FILE *perf_map;
 };
 
-static bool translate(void *opaque, const u8 *page, u32 offset, const u8 *next_page, unsigned max_insns,
-                      IrBlock *out)
+static bool translate(void *opaque, const u8 *page, u32 offset, const u8 *next_page,
+                      unsigned max_insns, IrBlock *out)
 {
     const Translator *t = opaque;
     TranslateInput in = {t->model, page, offset, next_page, max_insns};
@@ -28,8 +28,8 @@ static bool translate(void *opaque, const u8 *page, u32 offset, const u8 *next_p
 }
 
 /* Prints the guest instructions of a block by its `insn` records. */
-static void disassemble(void *opaque, FILE *out, const IrBlock *block, const u8 *page, const u8 *next_page,
-                        u64 page_va)
+static void disassemble(void *opaque, FILE *out, const IrBlock *block, const u8 *page,
+                        const u8 *next_page, u64 page_va)
 {
     const Translator *t = opaque;
     for (u32 i = 0; i < block->count; i++) {
@@ -41,17 +41,20 @@ static void disassemble(void *opaque, FILE *out, const IrBlock *block, const u8 
         char text[96];
         for (u32 k = 0; k < insn->aux; k++) {
             u32 offset = (u32)insn->imm + k;
-            const u8 *p = offset < VIEW_PAGE_SIZE ? page + offset : next_page ? next_page + offset - VIEW_PAGE_SIZE : NULL;
+            const u8 *p = offset < VIEW_PAGE_SIZE ? page + offset
+                          : next_page             ? next_page + offset - VIEW_PAGE_SIZE
+                                                  : NULL;
             word |= p ? (u32)*p << 8 * k : 0;
         }
         u64 pc = page_va + (u64)(s64)insn->imm;
         riscv_disassemble(t->model, word, pc, text, sizeof(text));
-        fprintf(out, "0x%016" PRIx64 ":  %0*x%*s  %s\n", pc, insn->aux * 2, word, 8 - insn->aux * 2, "", text);
+        fprintf(out, "0x%016" PRIx64 ":  %0*x%*s  %s\n", pc, insn->aux * 2, word, 8 - insn->aux * 2,
+                "", text);
     }
 }
 
-static bool t1_compile(void *backend, const IrBlock *block, u32 next_page_expected, u32 at, u32 room,
-                       CompiledBlock *out)
+static bool t1_compile(void *backend, const IrBlock *block, u32 next_page_expected, u32 at,
+                       u32 room, CompiledBlock *out)
 {
     return backend_compile(backend, block, next_page_expected, at, room, out);
 }
@@ -119,7 +122,8 @@ static bool open_perf_map(Translator *t, GError **err)
     return true;
 }
 
-Translator *translator_new(const TranslatorConfig *config, const HartModel *model, Bus *bus, GError **err)
+Translator *translator_new(const TranslatorConfig *config, const HartModel *model, Bus *bus,
+                           GError **err)
 {
     if (config->accel == ACCEL_JIT && !backend_host_ok(err)) {
         return NULL;

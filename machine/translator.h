@@ -1,6 +1,6 @@
 /*
- * The translator of a machine, put together: frontend, core/exec and one of the two ways to run IR (T0 the
- * interpreter, T1 the x86-64 backend), wired by core/exec's callbacks.
+ * The translator of a machine, put together: frontend, core/exec and one of the two ways to run IR
+ * (T0 the interpreter, T1 the x86-64 backend), wired by core/exec's callbacks.
  */
 #ifndef STAG_MACHINE_TRANSLATOR_H
 #define STAG_MACHINE_TRANSLATOR_H
@@ -25,9 +25,10 @@ enum {
 
 typedef struct Translator Translator;
 
-/* Call mmu_layout_init() before. The model and the bus must outlive the translator. NULL with a sentence if the
- * host lacks address space or CPU features. */
-Translator *translator_new(const TranslatorConfig *config, const HartModel *model, Bus *bus, GError **err);
+/* Call mmu_layout_init() before. The model and the bus must outlive the translator. NULL with a
+ * sentence if the host lacks address space or CPU features. */
+Translator *translator_new(const TranslatorConfig *config, const HartModel *model, Bus *bus,
+                           GError **err);
 void translator_free(Translator *translator);
 Exec *translator_exec(Translator *translator);
 

@@ -1,8 +1,8 @@
 /*
- * What the softmmu knows of a hart: the plain description of how addresses are translated right now.
- * The frontend derives it from satp, mstatus, menvcfg and the privilege mode, and hands it over with
- * mmu_set_regime() whenever one of them changes. (RISC-V privileged spec, chapters "Supervisor-Level
- * ISA", "Machine-Level ISA" / physical memory protection.)
+ * What the softmmu knows of a hart: the plain description of how addresses are translated right
+ * now. The frontend derives it from satp, mstatus, menvcfg and the privilege mode, and hands it
+ * over with mmu_set_regime() whenever one of them changes. (RISC-V privileged spec, chapters
+ * "Supervisor-Level ISA", "Machine-Level ISA" / physical memory protection.)
  */
 #ifndef STAG_SOFTMMU_REGIME_H
 #define STAG_SOFTMMU_REGIME_H
@@ -25,8 +25,8 @@ typedef struct TranslationRegime {
     bool rv32;       /* XLEN 32: addresses are 32 bits, zero-extended */
 } TranslationRegime;
 
-/* One physical memory protection entry, already decoded to a byte range (TOR, NA4, NAPOT); entries that are
- * off are empty ranges (first > last). Lowest index wins. */
+/* One physical memory protection entry, already decoded to a byte range (TOR, NA4, NAPOT); entries
+ * that are off are empty ranges (first > last). Lowest index wins. */
 typedef struct PmpRange {
     u64 first, last; /* inclusive */
     u8 perms_m;      /* PMP_R|W|X that M mode has in it */

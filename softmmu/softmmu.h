@@ -2,9 +2,10 @@
  * The softmmu of one hart: page walks, PMP, and the flat tables (view.h) that remember their
  * results. Generated code uses the tables directly; everything else, and every miss, comes here.
  *
- * All functions run on the hart's own thread unless said otherwise. Translation failures are recorded
- * with cpu_trap(): cause 0/4/6 misaligned, 1/5/7 access fault, 12/13/15 page fault for fetch, load, store/AMO; value = the
- * guest virtual address (for accesses that cross a page: of the first byte in the page that faults).
+ * All functions run on the hart's own thread unless said otherwise. Translation failures are
+ * recorded with cpu_trap(): cause 0/4/6 misaligned, 1/5/7 access fault, 12/13/15 page fault for
+ * fetch, load, store/AMO; value = the guest virtual address (for accesses that cross a page: of the
+ * first byte in the page that faults).
  */
 #ifndef STAG_SOFTMMU_SOFTMMU_H
 #define STAG_SOFTMMU_SOFTMMU_H
@@ -14,15 +15,18 @@
 #include "softmmu/regime.h"
 #include "softmmu/view.h"
 
-/* Process-wide, once, before any memory is made: reserves the aliasing layout (view.h). `explicit_test` forces the
- * other way (also chosen by itself in sanitizer builds or when address space is short). */
+/* Process-wide, once, before any memory is made: reserves the aliasing layout (view.h).
+ * `explicit_test` forces the other way (also chosen by itself in sanitizer builds or when address
+ * space is short). */
 void mmu_layout_init(bool explicit_test);
 
-/* Makes the softmmu of `cpu`, sets cpu->mmu and cpu->view. NULL with a sentence when the host's address space is too small. */
+/* Makes the softmmu of `cpu`, sets cpu->mmu and cpu->view. NULL with a sentence when the host's
+ * address space is too small. */
 Mmu *mmu_new(CpuState *cpu, Bus *bus, GError **err);
 void mmu_free(Mmu *mmu);
 
-/* Selects the view that fits the regime (made or recycled as needed) and sets cpu->view. Cheap when the view exists. */
+/* Selects the view that fits the regime (made or recycled as needed) and sets cpu->view. Cheap when
+ * the view exists. */
 void mmu_set_regime(CpuState *cpu, const TranslationRegime *regime);
 /* Replaces the PMP state and flushes all views of the hart if it changed. Copies *pmp. */
 void mmu_set_pmp(CpuState *cpu, const PmpState *pmp);
@@ -31,46 +35,53 @@ void mmu_set_pmp(CpuState *cpu, const PmpState *pmp);
 void mmu_fence(CpuState *cpu, const u64 *va, const u16 *asid);
 void mmu_flush_all(CpuState *cpu);
 
-/* Data accesses under the current regime, size_log2 0..3, any alignment, MMIO too. Loads are zero-extended. They use and fill
- * the tables. false: trap recorded, nothing was written. (A store that crosses a page writes both parts or none.) */
+/* Data accesses under the current regime, size_log2 0..3, any alignment, MMIO too. Loads are
+ * zero-extended. They use and fill the tables. false: trap recorded, nothing was written. (A store
+ * that crosses a page writes both parts or none.) */
 bool mmu_load(CpuState *cpu, u64 va, unsigned size_log2, u64 *value);
 bool mmu_store(CpuState *cpu, u64 va, unsigned size_log2, u64 value);
-/* Host address of a naturally aligned memory word for atomics: AMO, CAS and SC (store permission, cause 6/7/15) or LR (load
- * permission, cause 4/5/13). MMIO gives an access fault. For stores, code pages are reported first. 16-byte words: size_log2 4. */
+/* Host address of a naturally aligned memory word for atomics: AMO, CAS and SC (store permission,
+ * cause 6/7/15) or LR (load permission, cause 4/5/13). MMIO gives an access fault. For stores, code
+ * pages are reported first. 16-byte words: size_log2 4. */
 bool mmu_amo_host(CpuState *cpu, u64 va, unsigned size_log2, void **host);
 bool mmu_lr_host(CpuState *cpu, u64 va, unsigned size_log2, void **host);
 
-/* Cache-block operations (Zicbom/Zicboz): checks a block of `size` bytes (power of two) that holds va; `zero` needs store permission and
- * clears it, management needs load or store permission. Faults are store faults on va. */
+/* Cache-block operations (Zicbom/Zicboz): checks a block of `size` bytes (power of two) that holds
+ * va; `zero` needs store permission and clears it, management needs load or store permission.
+ * Faults are store faults on va. */
 bool mmu_cbo(CpuState *cpu, u64 va, unsigned size, bool zero);
 
-/* Instruction fetch: translates va for execution. On success the page's physical address and its host memory (whole page, 4 KiB).
- * Code can only run from RAM and ROM; elsewhere, and where PMP allows only part of the page, see `limited`. */
+/* Instruction fetch: translates va for execution. On success the page's physical address and its
+ * host memory (whole page, 4 KiB). Code can only run from RAM and ROM; elsewhere, and where PMP
+ * allows only part of the page, see `limited`. */
 typedef struct MmuFetch {
     u64 page_pa;
     const u8 *host;   /* of the page's first byte */
-    bool limited;     /* PMP covers the page partially: the translation may be used for this one instruction only
-                       * and must not enter the execute table; each fetch has to be checked */
+    bool limited;     /* PMP covers the page partially: the translation may be used for this one
+                       * instruction only     and must not enter the execute table; each fetch has to be
+                       * checked */
 } MmuFetch;
 bool mmu_fetch(CpuState *cpu, u64 va, unsigned size, MmuFetch *out);
 
-/* Reads guest memory for a debugger or log, ignoring permissions and not changing any state. false: unmapped. */
+/* Reads guest memory for a debugger or log, ignoring permissions and not changing any state. false:
+ * unmapped. */
 bool mmu_debug_read(CpuState *cpu, u64 va, void *buf, u64 len);
 /* Translates without side effect. false: unmapped. */
 bool mmu_debug_translate(CpuState *cpu, u64 va, u64 *pa);
 
-/* Execute entries, for the translator. Sets the entry of va's page in the current view to lead to `desc` (see view.h). The softmmu
- * drops it by itself when the mapping goes (fence, flush, PMP). */
+/* Execute entries, for the translator. Sets the entry of va's page in the current view to lead to
+ * `desc` (see view.h). The softmmu drops it by itself when the mapping goes (fence, flush, PMP). */
 void mmu_set_exec_entry(CpuState *cpu, u64 va, u64 page_pa, const void *desc);
 /* Removes all execute entries of this hart, in all views, that lead to physical page page_pa. */
 void mmu_drop_exec_entries(CpuState *cpu, u64 page_pa);
-/* Removes all write entries of this hart, in all views, to page_pa: stores take the slow call and, while the
- * page is a code page of the bus (bus_set_code_page), call the bus's dirty callback. */
+/* Removes all write entries of this hart, in all views, to page_pa: stores take the slow call and,
+ * while the page is a code page of the bus (bus_set_code_page), call the bus's dirty callback. */
 void mmu_drop_write_entries(CpuState *cpu, u64 page_pa);
 /* Drops every execute entry of every view of this hart. */
 void mmu_drop_all_exec_entries(CpuState *cpu);
 
-/* Whether a host address faulted inside memory reserved by the aliasing layout; async-signal-safe. */
+/* Whether a host address faulted inside memory reserved by the aliasing layout; async-signal-safe.
+ */
 bool mmu_is_alias_address(const void *host);
 
 #endif

@@ -5,18 +5,19 @@
  *
  *   execute table at view - 1 GiB, read table at view, write table at view + 1 GiB
  *
- * so that one register (r15) reaches all three with a 32-bit displacement. The index is bits 38:12 of
- * the guest virtual address.
+ * so that one register (r15) reaches all three with a 32-bit displacement. The index is bits 38:12
+ * of the guest virtual address.
  *
  * A read or write entry is an addend: host address = guest virtual address + entry, for the
  * whole page. 0 means "take the slow call": unmapped, MMIO, partial PMP, code page (writes), ...
- * An execute entry is the host address of the page's CodePage descriptor (core/exec/exec.h) minus twice
- * the page's guest virtual address, so that `entry + 2 * va` is the address of the u32 entry point
- * for va. 0 means none. (An entry that comes out as 0 is simply not cached.)
+ * An execute entry is the host address of the page's CodePage descriptor (core/exec/exec.h) minus
+ * twice the page's guest virtual address, so that `entry + 2 * va` is the address of the u32 entry
+ * point for va. 0 means none. (An entry that comes out as 0 is simply not cached.)
  *
  * Bits 63:39 of an address are not looked at by the index. Two ways keep the guest in bounds:
- * - aliasing layout (normal): the host's address space is arranged so that va + k * 2^39 gives a host
- *   address where nothing is mapped; the access faults on the host and is redirected to the slow call.
+ * - aliasing layout (normal): the host's address space is arranged so that va + k * 2^39 gives a
+ * host address where nothing is mapped; the access faults on the host and is redirected to the slow
+ * call.
  * - explicit test (view_needs_canonical_test() is true): generated code must take the slow call
  *   unless the address equals its own low 39 bits sign-extended.
  */
@@ -46,14 +47,15 @@ static inline bool view_canonical(u64 va)
     return (u64)((s64)(va << 25) >> 25) == va;
 }
 
-/* The entry of `va` in the table at `offset` (VIEW_*_OFFSET) of a view. Callers outside generated code check
- * view_canonical() first. */
+/* The entry of `va` in the table at `offset` (VIEW_*_OFFSET) of a view. Callers outside generated
+ * code check view_canonical() first. */
 static inline u64 *view_entry(void *view, s64 offset, u64 va)
 {
     return (u64 *)((char *)view + offset) + view_index(va);
 }
 
-/* Whether generated code has to test addresses itself (see above). Constant after mmu_layout_init(). */
+/* Whether generated code has to test addresses itself (see above). Constant after
+ * mmu_layout_init(). */
 bool view_needs_canonical_test(void);
 
 #endif

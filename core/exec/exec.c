@@ -1,17 +1,19 @@
 /*
  * Find, translate, compile, run, link, forget: the loop at the heart of Stag.
  *
- * Guest code is kept by physical page. A CodePage holds, for each halfword of the page, the address of
- * the host code for the instruction there; the execute tables of the softmmu lead from virtual pages to
- * these. Generated code finds its way from block to block by itself; what is here runs when it
- * does not: a page without an execute entry, an instruction without a block, a jump to link, a trap.
+ * Guest code is kept by physical page. A CodePage holds, for each halfword of the page, the address
+ * of the host code for the instruction there; the execute tables of the softmmu lead from virtual
+ * pages to these. Generated code finds its way from block to block by itself; what is here runs
+ * when it does not: a page without an execute entry, an instruction without a block, a jump to
+ * link, a trap.
  *
  * Stores to code. The page of a block is a "code page" of the bus: it has no write entries, so the
- * first store to it comes to page_written(), which removes the page's execute entries and lets stores
- * through again. From then on nothing can enter the page without coming through enter_page(), which compares
- * every block with the bytes that are there now, drops those that differ, and protects the page
- * again. A page that is written and entered in quick alternation (code and data in one page) is left
- * writable until the next FENCE.I or the next time it is entered through here.
+ * first store to it comes to page_written(), which removes the page's execute entries and lets
+ * stores through again. From then on nothing can enter the page without coming through
+ * enter_page(), which compares every block with the bytes that are there now, drops those that
+ * differ, and protects the page again. A page that is written and entered in quick alternation
+ * (code and data in one page) is left writable until the next FENCE.I or the next time it is
+ * entered through here.
  *
  * The code cache is a ring of regions. When it is full the oldest region's blocks are
  * forgotten: links into them are undone, entry points cleared.
@@ -66,13 +68,14 @@ struct CodePage {
     u64 bounce_start; /* in instructions of the hart */
 };
 
-/* A page that is written more than BOUNCE_LIMIT times in BOUNCE_WINDOW instructions waits for FENCE.I. */
+/* A page that is written more than BOUNCE_LIMIT times in BOUNCE_WINDOW instructions waits for
+ * FENCE.I. */
 enum { BOUNCE_LIMIT = 32, BOUNCE_WINDOW = 1000000 };
 
 enum {
     REGIONS = 8,
     BLOCK_ALIGN = 16,
-    MIN_BLOCK_SIZE = 32, /* smaller ones are padded, which bounds the number of blocks in a region */
+    MIN_BLOCK_SIZE = 32, /* smaller ones are padded: bounds the number of blocks in a region */
     PREFAULT = 64 << 10,
     ARENA_CHUNK = 64 << 10,
     MAX_CODE_PAGES = 32768,
@@ -112,19 +115,23 @@ struct Exec {
     ExecStats stats;
 };
 
-/* --- memory ------------------------------------------------------------------------------------ */
+/* --- memory ----------------------------------------------------------------------------------- */
 
 bool exec_code_space_new(u64 size, CodeSpace *space, GError **err)
 {
-    void *exec = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+    void *exec =
+        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
     if (exec == MAP_FAILED) {
-        return stag_error(err, "cannot get %" PRIu64 " MiB for the code cache below 2 GiB of address "
-                          "space: try a smaller -tb-size", size >> 20);
+        return stag_error(err,
+                          "cannot get %" PRIu64 " MiB for the code cache below 2 GiB of address "
+                          "space: try a smaller -tb-size",
+                          size >> 20);
     }
     void *write = mremap(exec, 0, size, MREMAP_MAYMOVE);
     if (write == MAP_FAILED || mprotect(exec, size, PROT_READ | PROT_EXEC) != 0) {
         munmap(exec, size);
-        return stag_error(err, "this host does not allow a second, executable mapping of memory, which "
+        return stag_error(err,
+                          "this host does not allow a second, executable mapping of memory, which "
                           "the translator needs: try -accel interp");
     }
     *space = (CodeSpace){.exec = exec, .size = size, .write_delta = (u8 *)write - (u8 *)exec};
@@ -149,7 +156,7 @@ static void *arena_alloc(CacheRegion *r, size_t size)
     return p;
 }
 
-/* --- lists ------------------------------------------------------------------------------------- */
+/* --- lists ------------------------------------------------------------------------------------ */
 
 #define LIST_ADD(head, item)                                                                       \
     do {                                                                                           \
@@ -170,7 +177,7 @@ static void *arena_alloc(CacheRegion *r, size_t size)
         (item)->prev = NULL;                                                                       \
     } while (0)
 
-/* --- blocks ------------------------------------------------------------------------------------ */
+/* --- blocks ----------------------------------------------------------------------------------- */
 
 static Block *find_block(const Exec *exec, u32 address)
 {
@@ -220,8 +227,8 @@ static void unlink_jump(Exec *exec, Link *link)
     link->to = NULL;
 }
 
-/* Cuts a block off from everything that leads to it and that it leads to. Its code stays where it is until the
- * region is reused. */
+/* Cuts a block off from everything that leads to it and that it leads to. Its code stays where it
+ * is until the region is reused. */
 static void drop_block(Exec *exec, Block *b)
 {
     while (b->incoming) {
@@ -266,12 +273,12 @@ static u64 block_hash(const Block *b)
     return b->page2 ? hash_bytes(h, b->page2->host, b->bytes - here) : h;
 }
 
-/* --- pages ------------------------------------------------------------------------------------- */
+/* --- pages ------------------------------------------------------------------------------------ */
 
 typedef enum EntryKind { ENTRIES_EXEC, ENTRIES_WRITE } EntryKind;
 
-/* Drops a page's execute or write entries in every hart: at once in the one that runs on this thread, as soon as
- * they leave generated code in the others. */
+/* Drops a page's execute or write entries in every hart: at once in the one that runs on this
+ * thread, as soon as they leave generated code in the others. */
 static void drop_entries(Exec *exec, u64 pa, EntryKind kind)
 {
     for (unsigned i = 0; i < exec->harts->len; i++) {
@@ -327,7 +334,8 @@ static CodePage *page_new(Exec *exec, u64 pa, const u8 *host)
 {
     CodePage *page = g_new0(CodePage, 1);
     if (exec->entries_free->len) {
-        page->entries = g_ptr_array_steal_index_fast(exec->entries_free, exec->entries_free->len - 1);
+        page->entries =
+            g_ptr_array_steal_index_fast(exec->entries_free, exec->entries_free->len - 1);
     } else {
         page->entries = &exec->entries_base[exec->entries_used++];
     }
@@ -356,7 +364,8 @@ static void page_written(void *opaque, u64 pa)
     g_rec_mutex_unlock(&exec->lock);
 }
 
-/* Makes a page fit to be entered: its blocks agree with its bytes, and stores to it will be seen (or it waits). */
+/* Makes a page fit to be entered: its blocks agree with its bytes, and stores to it will be seen
+ * (or it waits). */
 static void page_clean(Exec *exec, CpuState *cpu, CodePage *page)
 {
     if (!page->dirty && !page->waits) {
@@ -401,7 +410,7 @@ void exec_fence_i(Exec *exec, CpuState *cpu)
     g_rec_mutex_unlock(&exec->lock);
 }
 
-/* --- the code cache ---------------------------------------------------------------------------- */
+/* --- the code cache --------------------------------------------------------------------------- */
 
 static void region_evict(Exec *exec, CacheRegion *r)
 {
@@ -469,7 +478,7 @@ void exec_flush(Exec *exec)
     g_rec_mutex_unlock(&exec->lock);
 }
 
-/* --- translation ------------------------------------------------------------------------------- */
+/* --- translation ------------------------------------------------------------------------------ */
 
 static u64 page_base(u64 va)
 {
@@ -546,13 +555,15 @@ static u64 now_ns(void)
 }
 
 /* Compiles IR into the cache, making room if need be. */
-static CacheRegion *compile(Exec *exec, const IrBlock *ir, u32 next_page_expected, CompiledBlock *code)
+static CacheRegion *compile(Exec *exec, const IrBlock *ir, u32 next_page_expected,
+                            CompiledBlock *code)
 {
     CacheRegion *r = &exec->regions[exec->current];
     for (unsigned tries = 0;; tries++) {
         region_prefault(exec, r);
         if (atomic_load(&r->block_count) < (r->end - r->start) / MIN_BLOCK_SIZE &&
-            exec->ops.compile(exec->ops.backend, ir, next_page_expected, r->used, r->end - r->used, code)) {
+            exec->ops.compile(exec->ops.backend, ir, next_page_expected, r->used, r->end - r->used,
+                              code)) {
             return r;
         }
         g_assert(tries < 2); /* an empty region holds any block: exec_new checks the size */
@@ -560,8 +571,8 @@ static CacheRegion *compile(Exec *exec, const IrBlock *ir, u32 next_page_expecte
     }
 }
 
-/* Makes the block for pc and returns its entry point, 0 if a trap was taken instead, or the instruction has to
- * be run alone (*alone). Lock held. */
+/* Makes the block for pc and returns its entry point, 0 if a trap was taken instead, or the
+ * instruction has to be run alone (*alone). Lock held. */
 static u32 translate(Exec *exec, ExecHart *h, CodePage *page, u64 pc, bool *alone)
 {
     CpuState *cpu = h->cpu;
@@ -571,7 +582,8 @@ static u32 translate(Exec *exec, ExecHart *h, CodePage *page, u64 pc, bool *alon
     CodePage *page2 = NULL;
     u64 page_pa = page->pa;
 
-    if (!exec->ops.translate(exec->ops.opaque, page->host, offset, NULL, exec->config.max_insns, &ir)) {
+    if (!exec->ops.translate(exec->ops.opaque, page->host, offset, NULL, exec->config.max_insns,
+                             &ir)) {
         MmuFetch fetch;
         u64 next_va = next_page_va(exec, pc);
         if (!fetch_page(exec, cpu, next_va, &fetch)) {
@@ -595,7 +607,8 @@ static u32 translate(Exec *exec, ExecHart *h, CodePage *page, u64 pc, bool *alon
     opt_run(&ir);
 
     CompiledBlock code;
-    /* Making room may forget the pages that this block is about to belong to: hold them by a member. */
+    /* Making room may forget the pages that this block is about to belong to: hold them by a
+     * member. */
     PageMember hold = {0}, hold2 = {0};
     LIST_ADD(page->blocks, &hold);
     if (page2) {
@@ -611,8 +624,14 @@ static u32 translate(Exec *exec, ExecHart *h, CodePage *page, u64 pc, bool *alon
     }
 
     Block *b = arena_alloc(r, sizeof(Block) + code.link_count * sizeof(Link));
-    *b = (Block){.start = code.start, .size = code.size, .tables = code.tables, .offset = (u16)offset,
-                 .bytes = (u16)ir.guest_bytes, .page = page, .page2 = page2, .link_count = code.link_count};
+    *b = (Block){.start = code.start,
+                 .size = code.size,
+                 .tables = code.tables,
+                 .offset = (u16)offset,
+                 .bytes = (u16)ir.guest_bytes,
+                 .page = page,
+                 .page2 = page2,
+                 .link_count = code.link_count};
     for (u32 i = 0; i < code.link_count; i++) {
         b->links[i] = (Link){.code = code.links[i], .from = b};
     }
@@ -640,8 +659,8 @@ static u32 translate(Exec *exec, ExecHart *h, CodePage *page, u64 pc, bool *alon
     return code.start;
 }
 
-/* Runs exactly one instruction by the interpreter: for pages that PMP covers partially, rounding modes that
- * the host does not have, and budgets shorter than a block. */
+/* Runs exactly one instruction by the interpreter: for pages that PMP covers partially, rounding
+ * modes that the host does not have, and budgets shorter than a block. */
 static bool next_page_holds(CpuState *cpu, const void *expected)
 {
     (void)cpu;
@@ -756,7 +775,8 @@ static void link_jump(Exec *exec, CpuState *cpu, u32 jump, u32 entry)
     g_rec_mutex_unlock(&exec->lock);
 }
 
-/* A straddling block's second page is not what it was made with: look again. Returns an entry as find_entry. */
+/* A straddling block's second page is not what it was made with: look again. Returns an entry as
+ * find_entry. */
 static u32 next_page_changed(Exec *exec, ExecHart *h, bool *alone)
 {
     CpuState *cpu = h->cpu;
@@ -778,11 +798,12 @@ static u32 next_page_changed(Exec *exec, ExecHart *h, bool *alone)
         drop_block(exec, b);
     }
     g_rec_mutex_unlock(&exec->lock);
-    /* The second page's execute entry is back; if the bytes or the page differ there is no block now. */
+    /* The second page's execute entry is back; if the bytes or the page differ there is no block
+     * now. */
     return find_entry(exec, h, alone);
 }
 
-/* --- running ----------------------------------------------------------------------------------- */
+/* --- running ---------------------------------------------------------------------------------- */
 
 enum { BIG_BUDGET = 1 << 30 };
 
@@ -888,7 +909,7 @@ CpuExit exec_run(Exec *exec, CpuState *cpu, u64 max_insns)
     }
 }
 
-/* --- set-up ------------------------------------------------------------------------------------ */
+/* --- set-up ----------------------------------------------------------------------------------- */
 
 Exec *exec_new(const ExecOps *ops, const ExecConfig *config, const CodeSpace *space, Bus *bus,
                GError **err)
@@ -904,10 +925,12 @@ Exec *exec_new(const ExecOps *ops, const ExecConfig *config, const CodeSpace *sp
     exec->waiting = g_ptr_array_new();
     exec->harts = g_ptr_array_new();
     exec->miss = ops->miss_stub(ops->backend);
-    exec->entries_base = mmap(NULL, MAX_CODE_PAGES * sizeof(CodePageEntries), PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_32BIT, -1, 0);
+    exec->entries_base =
+        mmap(NULL, MAX_CODE_PAGES * sizeof(CodePageEntries), PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_32BIT, -1, 0);
     if (exec->entries_base == MAP_FAILED) {
-        stag_error(err, "cannot get %zu MiB of address space below 2 GiB for the tables of code pages",
+        stag_error(err,
+                   "cannot get %zu MiB of address space below 2 GiB for the tables of code pages",
                    MAX_CODE_PAGES * sizeof(CodePageEntries) >> 20);
         exec->entries_base = NULL;
         exec_free(exec);

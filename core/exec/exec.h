@@ -2,8 +2,8 @@
  * The translator's core: find the block for a hart's pc, translate and compile it if there is none,
  * run it, link it, throw it away when its bytes change or the code cache is full.
  *
- * It knows neither RISC-V nor x86: the machine hands it an ExecOps of callbacks into a frontend and a
- * backend. T0 and T1 differ only there.
+ * It knows neither RISC-V nor x86: the machine hands it an ExecOps of callbacks into a frontend and
+ * a backend. T0 and T1 differ only there.
  *
  * One Exec serves all harts of a machine; one ExecHart belongs to each hart.
  */
@@ -17,8 +17,8 @@
 
 typedef struct Exec Exec;
 
-/* What the frontend is asked for: see riscv_translate. `next_page` is NULL at first. false: the first instruction
- * needs the next page. */
+/* What the frontend is asked for: see riscv_translate. `next_page` is NULL at first. false: the
+ * first instruction needs the next page. */
 typedef struct ExecOps {
     void *opaque; /* passed to all of them */
 
@@ -46,7 +46,7 @@ typedef struct ExecConfig {
     unsigned max_insns; /* guest instructions in a block; 1 for -singlestep */
     IrType xlen;        /* IR_I32 or IR_I64: where guest addresses wrap */
     bool links;         /* false: every block returns to C (for -d exec,cpu) */
-    FILE *perf_map;     /* NULL or the open perf-PID.map; blocks are written there as they are made */
+    FILE *perf_map; /* NULL or the open perf-PID.map; blocks are written there as they are made */
 } ExecConfig;
 
 /* The code cache's two mappings, below 2 GiB. First of all, as the backend needs it. */
@@ -54,8 +54,8 @@ bool exec_code_space_new(u64 size, CodeSpace *space, GError **err);
 void exec_code_space_free(const CodeSpace *space);
 enum { EXEC_STUB_AREA = 64 << 10 }; /* bytes at the start of the space for the backend's stubs */
 
-/* `ops` and `config` are copied; registers the bus's dirty callback. Owns the space from then on, also when it fails: NULL with a
- * sentence when the host has too little address space. */
+/* `ops` and `config` are copied; registers the bus's dirty callback. Owns the space from then on,
+ * also when it fails: NULL with a sentence when the host has too little address space. */
 Exec *exec_new(const ExecOps *ops, const ExecConfig *config, const CodeSpace *space, Bus *bus,
                GError **err);
 void exec_free(Exec *exec); /* the space too; no hart may run */
@@ -64,9 +64,9 @@ void exec_free(Exec *exec); /* the space too; no hart may run */
 void exec_add_hart(Exec *exec, CpuState *cpu);
 void exec_remove_hart(Exec *exec, CpuState *cpu);
 
-/* Runs the hart on this thread until cpu->pending is nonzero or it halts: returns EXIT_BUDGET (look at pending) or
- * EXIT_HALT. Traps and guards are handled inside. At most `max_insns` instructions when not 0 (rounded up to the end
- * of a block). */
+/* Runs the hart on this thread until cpu->pending is nonzero or it halts: returns EXIT_BUDGET (look
+ * at pending) or EXIT_HALT. Traps and guards are handled inside. At most `max_insns` instructions
+ * when not 0 (rounded up to the end of a block). */
 CpuExit exec_run(Exec *exec, CpuState *cpu, u64 max_insns);
 
 /* FENCE.I on this hart: from now on it runs what the stores so far have written. */
@@ -81,7 +81,8 @@ bool exec_find_block(void *exec, u32 address, u32 *start, u32 *tables);
 typedef struct ExecStats {
     u64 blocks, guest_insns, guest_bytes, host_bytes; /* translated so far */
     u64 translate_ns;
-    u64 evictions, invalidated, revalidated; /* regions; blocks dropped and kept after writes to their page */
+    u64 evictions, invalidated,
+        revalidated; /* regions; blocks dropped and kept after writes to their page */
     u64 code_pages; /* now */
 } ExecStats;
 void exec_stats(const Exec *exec, ExecStats *out);

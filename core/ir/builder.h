@@ -1,6 +1,7 @@
 /*
  * Building IR: one inline function per operation, appending a record and returning its value.
- * `b` is always the block under construction. XLEN is the block's: ir_x() is the type of an integer register.
+ * `b` is always the block under construction. XLEN is the block's: ir_x() is the type of an integer
+ * register.
  */
 #ifndef STAG_CORE_IR_BUILDER_H
 #define STAG_CORE_IR_BUILDER_H
@@ -26,8 +27,14 @@ static inline IrValue ir_const(IrBlock *b, IrType type, s64 value)
 
 static inline IrValue ir_0(IrBlock *b, IrOp op, IrType type, u16 aux, s32 imm)
 {
-    return ir_emit(b, (IrInsn){.op = op, .type = type, .src = type, .aux = aux, .a = IR_NONE, .b = IR_NONE,
-                               .c = IR_NONE, .imm = imm});
+    return ir_emit(b, (IrInsn){.op = op,
+                               .type = type,
+                               .src = type,
+                               .aux = aux,
+                               .a = IR_NONE,
+                               .b = IR_NONE,
+                               .c = IR_NONE,
+                               .imm = imm});
 }
 
 static inline IrValue ir_1(IrBlock *b, IrOp op, IrType type, IrType src, u16 aux, IrValue a)
@@ -58,7 +65,12 @@ static inline IrValue ir_getreg(IrBlock *b, IrType type, u32 offset)
 
 static inline void ir_setreg(IrBlock *b, IrType type, u32 offset, IrValue v)
 {
-    ir_emit(b, (IrInsn){.op = IR_setreg, .type = type, .src = type, .a = v, .b = IR_NONE, .c = IR_NONE,
+    ir_emit(b, (IrInsn){.op = IR_setreg,
+                        .type = type,
+                        .src = type,
+                        .a = v,
+                        .b = IR_NONE,
+                        .c = IR_NONE,
                         .imm = (s32)offset});
 }
 
@@ -71,18 +83,31 @@ static inline IrValue ir_ld(IrBlock *b, IrType type, unsigned size_log2, bool is
                                .b = IR_NONE, .c = IR_NONE, .imm = disp});
 }
 
-static inline void ir_st(IrBlock *b, IrType type, unsigned size_log2, IrValue a, s32 disp, IrValue v)
+static inline void ir_st(IrBlock *b, IrType type, unsigned size_log2, IrValue a, s32 disp,
+                         IrValue v)
 {
-    ir_emit(b, (IrInsn){.op = IR_st, .type = type, .src = b->xlen, .aux = (u16)size_log2, .a = a, .b = v,
-                        .c = IR_NONE, .imm = disp});
+    ir_emit(b, (IrInsn){.op = IR_st,
+                        .type = type,
+                        .src = b->xlen,
+                        .aux = (u16)size_log2,
+                        .a = a,
+                        .b = v,
+                        .c = IR_NONE,
+                        .imm = disp});
 }
 
 /* Calls helper `index` of the frontend's table. */
-static inline IrValue ir_call(IrBlock *b, IrType type, unsigned index, IrValue a, IrValue v, IrValue w,
-                              s32 imm)
+static inline IrValue ir_call(IrBlock *b, IrType type, unsigned index, IrValue a, IrValue v,
+                              IrValue w, s32 imm)
 {
-    return ir_emit(b, (IrInsn){.op = IR_call, .type = type, .src = type, .aux = (u16)index, .a = a, .b = v,
-                               .c = w, .imm = imm});
+    return ir_emit(b, (IrInsn){.op = IR_call,
+                               .type = type,
+                               .src = type,
+                               .aux = (u16)index,
+                               .a = a,
+                               .b = v,
+                               .c = w,
+                               .imm = imm});
 }
 
 static inline IrValue ir_setcc(IrBlock *b, IrCond cond, IrType width, IrValue a, IrValue v)

@@ -1,16 +1,16 @@
 /*
- * What a compiled block is: the contract between the backend, which makes code, and core/exec, which stores, finds,
- * links and evicts it. Neither includes the other; both include this.
+ * What a compiled block is: the contract between the backend, which makes code, and core/exec,
+ * which stores, finds, links and evicts it. Neither includes the other; both include this.
  *
- * Code lives in one code cache that is mapped twice, once writable and once executable, below 2 GiB of
- * address space, so that every code address fits 31 bits ("code address" below: a u32, the executable address).
- * The difference between the two mappings is constant: CodeSpace.write_delta.
+ * Code lives in one code cache that is mapped twice, once writable and once executable, below 2 GiB
+ * of address space, so that every code address fits 31 bits ("code address" below: a u32, the
+ * executable address). The difference between the two mappings is constant: CodeSpace.write_delta.
  *
- * A block's outgoing direct jumps are its links. An unlinked jump leads to a stub of the block that leaves with
- * EXIT_LINK; linking patches it by aligned 4-byte stores:
+ * A block's outgoing direct jumps are its links. An unlinked jump leads to a stub of the block that
+ * leaves with EXIT_LINK; linking patches it by aligned 4-byte stores:
  * - within the page: the jump's 32-bit displacement;
- * - across pages: first the displacement, then the 32-bit address of the CodePage descriptor that the code compares the target page's
- *   execute entry with (CODE_NO_PAGE never compares equal).
+ * - across pages: first the displacement, then the 32-bit address of the CodePage descriptor that
+ * the code compares the target page's execute entry with (CODE_NO_PAGE never compares equal).
  * Unlinking writes the original values back, in the opposite order.
  */
 #ifndef STAG_CORE_IR_CODE_H
@@ -35,11 +35,13 @@ enum { CODE_NO_PAGE = 1, CODE_MAX_LINKS = 64 };
 typedef struct CodeLink {
     u32 jump;   /* code address of the jump's 4-byte displacement field (aligned to 4) */
     u32 stub;   /* code address that it leads to when unlinked */
-    u32 expect; /* cross-page: code address of the 4-byte immediate to compare with (aligned to 4); else 0 */
+    u32 expect; /* cross-page: code address of the 4-byte immediate to compare with (aligned to 4);
+                   else 0 */
     s32 target; /* guest target as an offset from the block's page */
 } CodeLink;
 
-/* Result of a compilation. The code is at [start, start + size); `room` was checked by the backend. */
+/* Result of a compilation. The code is at [start, start + size); `room` was checked by the backend.
+ */
 typedef struct CompiledBlock {
     u32 start, size;  /* size includes the backend's own tables behind the code */
     u32 tables;       /* code address of those tables (backend's format), 0: none */
@@ -47,9 +49,10 @@ typedef struct CompiledBlock {
     CodeLink links[CODE_MAX_LINKS];
 } CompiledBlock;
 
-/* Guest code addresses to host entry points: one per 4 KiB physical page that holds translated code, allocated below 2 GiB,
- * aligned to 16. entry[i] is the code address for the instruction at page offset 2*i; where there is no block it is the
- * backend's `miss` stub, which leaves with EXIT_NEXT. The execute table leads here (softmmu/view.h). */
+/* Guest code addresses to host entry points: one per 4 KiB physical page that holds translated
+ * code, allocated below 2 GiB, aligned to 16. entry[i] is the code address for the instruction at
+ * page offset 2*i; where there is no block it is the backend's `miss` stub, which leaves with
+ * EXIT_NEXT. The execute table leads here (softmmu/view.h). */
 typedef struct CodePageEntries {
     u32 entry[2048];
 } CodePageEntries;

@@ -68,10 +68,11 @@ _Static_assert(sizeof(IrInsn) == 16, "IR records are 16 bytes");
 
 enum {
     HELPER_TRAPS = 1 << 0, /* may set cpu->status: generated code tests it and leaves */
-    HELPER_PC = 1 << 1,    /* reads or writes cpu->pc: it is set to the instruction's address before */
-    HELPER_REGS = 1 << 2,  /* reads or writes guest registers other than by operands and result */
-    HELPER_FP = 1 << 3,    /* reads or writes fflags, frm or fp_ready */
-    HELPER_IMM = 1 << 4,   /* the record's imm (sign-extended) is passed as the argument after the operands */
+    HELPER_PC = 1 << 1, /* reads or writes cpu->pc: it is set to the instruction's address before */
+    HELPER_REGS = 1 << 2, /* reads or writes guest registers other than by operands and result */
+    HELPER_FP = 1 << 3,   /* reads or writes fflags, frm or fp_ready */
+    HELPER_IMM =
+        1 << 4, /* the record's imm (sign-extended) is passed as the argument after the operands */
 };
 
 /* Every helper is a C function u64 fn(CpuState *, u64, u64, u64, u64); integers are passed
@@ -133,11 +134,12 @@ static inline IrValue ir_operand(const IrInsn *insn, unsigned i)
 bool ir_eval_int(const IrInsn *insn, u64 a, u64 b, u64 c, u64 *result);
 
 /* The value of a floating-point op (fadd .. ffrom), on raw bits, by soft float, accruing into
- * cpu->fflags and using cpu->frm when dynamic. The interpreter uses it for all, the backend for what
- * the host's FPU does not do as RISC-V wants. */
+ * cpu->fflags and using cpu->frm when dynamic. The interpreter uses it for all, the backend for
+ * what the host's FPU does not do as RISC-V wants. */
 u64 ir_eval_fp(CpuState *cpu, const IrInsn *insn, u64 a, u64 b, u64 c);
 
-/* Text form, one record a line: "v7 = add.i64 v3, v5". The grammar is described in core/ir/text.c. */
+/* Text form, one record a line: "v7 = add.i64 v3, v5". The grammar is described in core/ir/text.c.
+ */
 void ir_print_insn(FILE *out, const IrBlock *block, u32 index);
 void ir_print(FILE *out, const IrBlock *block);
 
@@ -168,7 +170,8 @@ typedef struct IrInterpreter {
      * ones are 0. False: a trap is recorded in *cpu. */
     bool (*load)(CpuState *cpu, u64 va, unsigned size_log2, u64 *value);
     bool (*store)(CpuState *cpu, u64 va, unsigned size_log2, u64 value);
-    /* Where the host keeps a naturally aligned word, writable for amo, cas and sc, readable for lr. */
+    /* Where the host keeps a naturally aligned word, writable for amo, cas and sc, readable for lr.
+     */
     bool (*amo_host)(CpuState *cpu, u64 va, unsigned size_log2, void **host);
     bool (*lr_host)(CpuState *cpu, u64 va, unsigned size_log2, void **host);
 } IrInterpreter;

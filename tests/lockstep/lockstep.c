@@ -1,14 +1,16 @@
 /*
- * Lockstep: random programs run by T0 (the IR interpreter) and T1 (generated code) side by side in one process, each
- * with memory of its own. Both run the same number of instructions, a few at a time; after each step all registers, the CSRs
- * that traps write, and the instruction count must agree, and now and then all of memory. T0 and T1 share the frontend, so
- * this tests the optimiser, the backend and the linking of blocks; the frontend is compared with QEMU
- * (qemu_compare.py, on the same programs).
+ * Lockstep: random programs run by T0 (the IR interpreter) and T1 (generated code) side by side in
+ * one process, each with memory of its own. Both run the same number of instructions, a few at a
+ * time; after each step all registers, the CSRs that traps write, and the instruction count must
+ * agree, and now and then all of memory. T0 and T1 share the frontend, so this tests the optimiser,
+ * the backend and the linking of blocks; the frontend is compared with QEMU (qemu_compare.py, on
+ * the same programs).
  *
- *   lockstep [--seed N] [--insns MILLIONS] [--cpu MODEL] [--body N] [--image FILE] [--singlestep] [-v]
+ *   lockstep [--seed N] [--insns MILLIONS] [--cpu MODEL] [--body N] [--image FILE] [--singlestep]
+ * [-v]
  *
- * --image writes the first program to a file and ends. Prints the seed of a program that differs; running it alone with
- * that seed, it stops at the same place.
+ * --image writes the first program to a file and ends. Prints the seed of a program that differs;
+ * running it alone with that seed, it stops at the same place.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -94,7 +96,8 @@ static Rig *rig_new(Accel accel, const HartModel *model, unsigned max_insns)
     rig->bus = bus_new();
     Region *ram = bus_add_memory(rig->bus, "ram", REGION_RAM, RANDPROG_BASE, RANDPROG_SIZE, &err);
     if (!ram || !bus_add_mmio(rig->bus, "uart", RANDPROG_UART, 0x100, &uart, rig, NULL, &err) ||
-        !bus_add_mmio(rig->bus, "finisher", RANDPROG_FINISHER, 0x1000, &finisher, rig, NULL, &err)) {
+        !bus_add_mmio(rig->bus, "finisher", RANDPROG_FINISHER, 0x1000, &finisher, rig, NULL,
+                      &err)) {
         die(err);
     }
     rig->memory = ram->host;
@@ -174,7 +177,8 @@ static bool same_state(const Rig *a, const Rig *b)
                 u64 va = 0, vb = 0;
                 memcpy(&va, (u8 *)a->hart + at, fields[i].size);
                 memcpy(&vb, (u8 *)b->hart + at, fields[i].size);
-                printf("  %s[%zu]: T0 %016" PRIx64 ", T1 %016" PRIx64 "\n", fields[i].name, k, va, vb);
+                printf("  %s[%zu]: T0 %016" PRIx64 ", T1 %016" PRIx64 "\n", fields[i].name, k, va,
+                       vb);
                 same = false;
             }
         }
@@ -194,7 +198,8 @@ static bool same_memory(const Rig *a, const Rig *b)
         memcpy(&va, a->memory + i, 8);
         memcpy(&vb, b->memory + i, 8);
         if (va != vb) {
-            printf("  memory at %08zx: T0 %016" PRIx64 ", T1 %016" PRIx64 "\n", RANDPROG_BASE + i, va, vb);
+            printf("  memory at %08zx: T0 %016" PRIx64 ", T1 %016" PRIx64 "\n", RANDPROG_BASE + i,
+                   va, vb);
             return false;
         }
     }
@@ -236,8 +241,9 @@ static u64 run_program(Rig *t0, Rig *t1, const RandOptions *options, const u8 *i
             same = same_memory(t0, t1);
         }
         if (!same) {
-            printf("seed %" PRIu64 ": T0 and T1 differ after %" PRIu64 " instructions, in a step of %" PRIu64
-                   " from pc %016" PRIx64 " (now %016" PRIx64 ")\n",
+            printf("seed %" PRIu64 ": T0 and T1 differ after %" PRIu64
+                   " instructions, in a step of %" PRIu64 " from pc %016" PRIx64 " (now %016" PRIx64
+                   ")\n",
                    options->seed, cpu_insns(&t0->hart->cpu) - start, n, pc, t0->hart->cpu.pc);
             if (t0->hart->cpu.pc > pc && t0->hart->cpu.pc - pc < 600) {
                 disassemble_range(t0, options->model, pc, t0->hart->cpu.pc + 4);
@@ -250,8 +256,10 @@ static u64 run_program(Rig *t0, Rig *t1, const RandOptions *options, const u8 *i
             return 0;
         }
     }
-    if (t0->finished != t1->finished || !same_memory(t0, t1) || strcmp(t0->output->str, t1->output->str) != 0) {
-        printf("seed %" PRIu64 ": the ends differ: T0 %s T1 %s", options->seed, t0->output->str, t1->output->str);
+    if (t0->finished != t1->finished || !same_memory(t0, t1) ||
+        strcmp(t0->output->str, t1->output->str) != 0) {
+        printf("seed %" PRIu64 ": the ends differ: T0 %s T1 %s", options->seed, t0->output->str,
+               t1->output->str);
         return 0;
     }
     return total;
@@ -265,10 +273,13 @@ int main(int argc, char **argv)
     gboolean single = FALSE, verbose = FALSE, portable = FALSE;
     const GOptionEntry entries[] = {
         {"seed", 0, 0, G_OPTION_ARG_INT64, &seed, "seed of the first program", "N"},
-        {"insns", 0, 0, G_OPTION_ARG_DOUBLE, &millions, "stop after so many million instructions", "MILLIONS"},
+        {"insns", 0, 0, G_OPTION_ARG_DOUBLE, &millions, "stop after so many million instructions",
+         "MILLIONS"},
         {"cpu", 0, 0, G_OPTION_ARG_STRING, &cpu, "hart model as for -cpu (max)", "MODEL"},
-        {"body", 0, 0, G_OPTION_ARG_INT64, &body, "instructions in a program's body (0: varies)", "N"},
-        {"image", 0, 0, G_OPTION_ARG_STRING, &image_file, "write the first program there and end", "FILE"},
+        {"body", 0, 0, G_OPTION_ARG_INT64, &body, "instructions in a program's body (0: varies)",
+         "N"},
+        {"image", 0, 0, G_OPTION_ARG_STRING, &image_file, "write the first program there and end",
+         "FILE"},
         {"portable", 0, 0, G_OPTION_ARG_NONE, &portable, "only what all emulators do alike", NULL},
         {"singlestep", 0, 0, G_OPTION_ARG_NONE, &single, "blocks of one instruction", NULL},
         {"log", 0, 0, G_OPTION_ARG_STRING, &accel, "log categories, as for -d", "LIST"},
@@ -319,7 +330,8 @@ int main(int argc, char **argv)
         }
         total += n;
     }
-    printf("%" PRIu64 " programs, %.1f million instructions, no difference\n", programs, total / 1e6);
+    printf("%" PRIu64 " programs, %.1f million instructions, no difference\n", programs,
+           total / 1e6);
     rig_free(t0);
     rig_free(t1);
     g_free(model);

@@ -16,7 +16,8 @@ enum {
     R_OUTER = 27, /* s11: rounds left; negative in the final ecall */
 };
 
-/* Offsets from RANDPROG_DATA. The arena's middle is a page border with pages of its own around it. */
+/* Offsets from RANDPROG_DATA. The arena's middle is a page border with pages of its own around it.
+ */
 enum {
     SEEDS = 0x0000,  /* x[32], f[32] */
     SAVED = 0x1000,  /* the same, as the body left them; then fcsr */
@@ -50,7 +51,7 @@ static u32 below(Gen *g, u32 n)
     return (u32)(rnd(g) % n);
 }
 
-/* --- encoding ---------------------------------------------------------------------------------- */
+/* --- encoding --------------------------------------------------------------------------------- */
 
 static void put16(Gen *g, u16 v)
 {
@@ -85,8 +86,8 @@ static u32 enc_b(u32 f3, u32 rs1, u32 rs2, s32 imm)
 static u32 enc_j(u32 rd, s32 imm)
 {
     u32 i = (u32)imm;
-    return (i >> 20 & 1) << 31 | (i >> 1 & 0x3ff) << 21 | (i >> 11 & 1) << 20 | (i >> 12 & 0xff) << 12 |
-           rd << 7 | 0x6f;
+    return (i >> 20 & 1) << 31 | (i >> 1 & 0x3ff) << 21 | (i >> 11 & 1) << 20 |
+           (i >> 12 & 0xff) << 12 | rd << 7 | 0x6f;
 }
 
 static void addi(Gen *g, u32 rd, u32 rs1, s32 imm)
@@ -132,8 +133,16 @@ static void csrr(Gen *g, u32 rd, u32 csr)
 }
 
 enum { CSR_FCSR = 3, CSR_FRM = 2, CSR_FFLAGS = 1 };
-enum { CSR_SATP = 0x180, CSR_MSTATUS = 0x300, CSR_MTVEC = 0x305, CSR_MSCRATCH = 0x340, CSR_MEPC = 0x341,
-       CSR_MCAUSE = 0x342, CSR_PMPCFG0 = 0x3a0, CSR_PMPADDR0 = 0x3b0 };
+enum {
+    CSR_SATP = 0x180,
+    CSR_MSTATUS = 0x300,
+    CSR_MTVEC = 0x305,
+    CSR_MSCRATCH = 0x340,
+    CSR_MEPC = 0x341,
+    CSR_MCAUSE = 0x342,
+    CSR_PMPCFG0 = 0x3a0,
+    CSR_PMPADDR0 = 0x3b0
+};
 enum { MRET = 0x30200073, ECALL = 0x73 };
 
 static bool has_fp(const Gen *g)
@@ -141,31 +150,79 @@ static bool has_fp(const Gen *g)
     return g->o->model->ext & RISCV_EXT_BIT(D);
 }
 
-/* --- data -------------------------------------------------------------------------------------- */
+/* --- data ------------------------------------------------------------------------------------- */
 
 /* A 64-bit pattern that is likely to hit an edge as an integer, a float or a double. */
 static u64 interesting(Gen *g)
 {
     static const u64 values[] = {
-        0, 1, ~(u64)0, (u64)1 << 63, ~((u64)1 << 63), 0x80000000u, 0x7fffffff, 0xffffffff80000000u, 0xffffffff,
-        2, 0xff, 0x7f, 0x80, 0xffff, 0x8000, 31, 32, 63, 64,
-        0x3ff0000000000000u, 0xbff0000000000000u, 0x7ff0000000000000u, 0xfff0000000000000u,
-        0x7ff8000000000000u, 0x7ff0000000000001u, 0xfff8000000000001u, 0x8000000000000000u,
-        0x000fffffffffffffu, 0x0010000000000000u, 0x7fefffffffffffffu, 0x41dfffffffc00000u,
-        0x41e0000000000000u, 0x43e0000000000000u, 0xc3e0000000000000u, 0x43f0000000000000u,
-        0x3fe0000000000000u, 0x3ff8000000000000u, 0x4004000000000000u, 0x3ca0000000000000u,
-        0xffffffff3f800000u, 0xffffffffbf800000u, 0xffffffff7f800000u, 0xffffffffff800000u,
-        0xffffffff7fc00000u, 0xffffffff7f800001u, 0xffffffff00000001u, 0xffffffff007fffffu,
-        0xffffffff00800000u, 0xffffffff7f7fffffu, 0xffffffff4f000000u, 0xffffffff5f000000u,
-        0xffffffff3f000000u, 0xffffffff3fc00000u, 0xffffffff80000000u, 0xffffffffffff3c00u,
-        0xffffffffffff7c00u, 0xffffffffffff7e00u, 0xffffffffffff0001u, 0xffffffffffff7bffu,
+        0,
+        1,
+        ~(u64)0,
+        (u64)1 << 63,
+        ~((u64)1 << 63),
+        0x80000000u,
+        0x7fffffff,
+        0xffffffff80000000u,
+        0xffffffff,
+        2,
+        0xff,
+        0x7f,
+        0x80,
+        0xffff,
+        0x8000,
+        31,
+        32,
+        63,
+        64,
+        0x3ff0000000000000u,
+        0xbff0000000000000u,
+        0x7ff0000000000000u,
+        0xfff0000000000000u,
+        0x7ff8000000000000u,
+        0x7ff0000000000001u,
+        0xfff8000000000001u,
+        0x8000000000000000u,
+        0x000fffffffffffffu,
+        0x0010000000000000u,
+        0x7fefffffffffffffu,
+        0x41dfffffffc00000u,
+        0x41e0000000000000u,
+        0x43e0000000000000u,
+        0xc3e0000000000000u,
+        0x43f0000000000000u,
+        0x3fe0000000000000u,
+        0x3ff8000000000000u,
+        0x4004000000000000u,
+        0x3ca0000000000000u,
+        0xffffffff3f800000u,
+        0xffffffffbf800000u,
+        0xffffffff7f800000u,
+        0xffffffffff800000u,
+        0xffffffff7fc00000u,
+        0xffffffff7f800001u,
+        0xffffffff00000001u,
+        0xffffffff007fffffu,
+        0xffffffff00800000u,
+        0xffffffff7f7fffffu,
+        0xffffffff4f000000u,
+        0xffffffff5f000000u,
+        0xffffffff3f000000u,
+        0xffffffff3fc00000u,
+        0xffffffff80000000u,
+        0xffffffffffff3c00u,
+        0xffffffffffff7c00u,
+        0xffffffffffff7e00u,
+        0xffffffffffff0001u,
+        0xffffffffffff7bffu,
     };
     switch (below(g, 4)) {
     case 0:
         return rnd(g);
     case 1: /* a random double or boxed float of moderate size */
-        return below(g, 2) ? (rnd(g) & 0x800fffffffffffffu) | (u64)(0x3f0 + below(g, 32)) << 52
-                           : 0xffffffff00000000u | (rnd(g) & 0x807fffff) | (118 + below(g, 20)) << 23;
+        return below(g, 2)
+                   ? (rnd(g) & 0x800fffffffffffffu) | (u64)(0x3f0 + below(g, 32)) << 52
+                   : 0xffffffff00000000u | (rnd(g) & 0x807fffff) | (118 + below(g, 20)) << 23;
     default:
         return values[below(g, ARRAY_LEN(values))] + (below(g, 8) ? 0 : below(g, 3) - 1);
     }
@@ -180,8 +237,8 @@ static u64 fill(Gen *g, u32 offset, u32 bytes)
     return 0;
 }
 
-/* Page tables: the first 4 GiB but the second mapped one to one by large pages, the arena at ARENA_VA with
- * its four pages in reverse order. Returns the root's offset from RANDPROG_DATA. */
+/* Page tables: the first 4 GiB but the second mapped one to one by large pages, the arena at
+ * ARENA_VA with its four pages in reverse order. Returns the root's offset from RANDPROG_DATA. */
 static u32 page_tables(Gen *g)
 {
     u8 *t = g->image + RANDPROG_DATA + TABLES;
@@ -211,7 +268,7 @@ static u32 page_tables(Gen *g)
     return TABLES;
 }
 
-/* --- random instructions ----------------------------------------------------------------------- */
+/* --- random instructions ---------------------------------------------------------------------- */
 
 static bool reserved(u32 r)
 {
@@ -231,10 +288,39 @@ static bool row_allowed(const Gen *g, const RiscvRow *row)
 {
     static const char *const never[] = {
         /* Their own units below, or not for random use. */
-        "jal", "jalr", "c.j", "c.jal", "c.jr", "c.jalr", "mret", "sret", "wfi", "sfence.vma", "sinval.vma",
-        "sfence.w.inval", "sfence.inval.ir", "wrs.nto", "wrs.sto", "csrrw", "csrrs", "csrrc", "csrrwi",
-        "csrrsi", "csrrci", "ecall", "beq", "bne", "blt", "bge", "bltu", "bgeu", "c.beqz", "c.bnez", "auipc",
-        "cbo.inval", "dret",
+        "jal",
+        "jalr",
+        "c.j",
+        "c.jal",
+        "c.jr",
+        "c.jalr",
+        "mret",
+        "sret",
+        "wfi",
+        "sfence.vma",
+        "sinval.vma",
+        "sfence.w.inval",
+        "sfence.inval.ir",
+        "wrs.nto",
+        "wrs.sto",
+        "csrrw",
+        "csrrs",
+        "csrrc",
+        "csrrwi",
+        "csrrsi",
+        "csrrci",
+        "ecall",
+        "beq",
+        "bne",
+        "blt",
+        "bge",
+        "bltu",
+        "bgeu",
+        "c.beqz",
+        "c.bnez",
+        "auipc",
+        "cbo.inval",
+        "dret",
     };
     if (!(g->o->model->rv32 ? row->rv32 : row->rv64)) {
         return false;
@@ -254,8 +340,8 @@ static bool is_memory(const RiscvRow *row, u32 insn)
 {
     if (row->length == 4) {
         u32 opcode = insn & 0x7f;
-        return opcode == 0x03 || opcode == 0x07 || opcode == 0x23 || opcode == 0x27 || opcode == 0x2f ||
-               (opcode == 0x0f && (insn >> 12 & 7) == 2);
+        return opcode == 0x03 || opcode == 0x07 || opcode == 0x23 || opcode == 0x27 ||
+               opcode == 0x2f || (opcode == 0x0f && (insn >> 12 & 7) == 2);
     }
     u32 quadrant = insn & 3, f3 = insn >> 13 & 7;
     return (quadrant == 0 && f3 != 0) || (quadrant == 2 && (f3 & 3) != 0);
@@ -266,7 +352,8 @@ static bool is_atomic(u32 insn)
     return (insn & 0x7f) == 0x2f;
 }
 
-/* Whether a random encoding writes or, for memory, is based on a register that it must not touch. */
+/* Whether a random encoding writes or, for memory, is based on a register that it must not touch.
+ */
 static bool writes_reserved(const RiscvRow *row, u32 insn)
 {
     Operands o;
@@ -275,11 +362,13 @@ static bool writes_reserved(const RiscvRow *row, u32 insn)
         return reserved(o.rd) || reserved(o.rs1);
     }
     u32 opcode = insn & 0x7f;
-    bool no_rd = opcode == 0x23 || opcode == 0x27 || opcode == 0x63 || opcode == 0x0f || opcode == 0x73;
-    bool float_rd = opcode == 0x07 || opcode == 0x43 || opcode == 0x47 || opcode == 0x4b || opcode == 0x4f ||
-                    opcode == 0x53;
+    bool no_rd =
+        opcode == 0x23 || opcode == 0x27 || opcode == 0x63 || opcode == 0x0f || opcode == 0x73;
+    bool float_rd = opcode == 0x07 || opcode == 0x43 || opcode == 0x47 || opcode == 0x4b ||
+                    opcode == 0x4f || opcode == 0x53;
     /* amocas.d on RV32 and .q write a register pair. */
-    return !no_rd && (reserved(insn >> 7 & 31) || (opcode == 0x2f && reserved((insn >> 7 & 31) | 1))) &&
+    return !no_rd &&
+           (reserved(insn >> 7 & 31) || (opcode == 0x2f && reserved((insn >> 7 & 31) | 1))) &&
            !(float_rd && opcode != 0x53);
 }
 
@@ -327,8 +416,8 @@ static void random_row(Gen *g)
                 /* Compressed offsets reach far up: start low enough to stay in the arena. */
                 addi(g, o.rs1, R_DATA, off);
             }
-        } else if (row->length == 4 && g->o->portable && (insn & 0x7f) == 0x53 && (insn >> 12 & 7) > 4 &&
-                   (insn >> 12 & 7) < 7) {
+        } else if (row->length == 4 && g->o->portable && (insn & 0x7f) == 0x53 &&
+                   (insn >> 12 & 7) > 4 && (insn >> 12 & 7) < 7) {
             continue; /* reserved rounding modes: emulators differ for rows that ignore them */
         }
         emit_insn(g, row, insn);
@@ -384,10 +473,12 @@ static void random_lr_sc(Gen *g)
     } while (!addr);
     addi(g, addr, R_DATA, random_offset(g, true));
     u32 rd = free_reg(g);
-    put32(g, 2u << 27 | below(g, 4) << 25 | addr << 15 | f3 << 12 | (rd == addr ? 0 : rd) << 7 | 0x2f);
+    put32(g,
+          2u << 27 | below(g, 4) << 25 | addr << 15 | f3 << 12 | (rd == addr ? 0 : rd) << 7 | 0x2f);
     u32 r = free_reg(g);
     addi(g, r == addr ? 0 : r, r, (s32)below(g, 100));
-    put32(g, 3u << 27 | below(g, 4) << 25 | free_reg(g) << 20 | addr << 15 | f3 << 12 | free_reg(g) << 7 | 0x2f);
+    put32(g, 3u << 27 | below(g, 4) << 25 | free_reg(g) << 20 | addr << 15 | f3 << 12 |
+                 free_reg(g) << 7 | 0x2f);
 }
 
 static void random_csr(Gen *g)
@@ -407,7 +498,9 @@ static void random_csr(Gen *g)
         put32(g, CSR_FRM << 20 | 5 << 12 | 0x73);
         break;
     case 4:
-        csrr(g, r, g->o->mode == RAND_BARE_M ? 0xb02 : 0xc02); /* minstret; instret traps: no mcounteren */
+        csrr(g, r,
+             g->o->mode == RAND_BARE_M ? 0xb02
+                                       : 0xc02); /* minstret; instret traps: no mcounteren */
         break;
     case 5: /* any rounding mode, reserved ones too */
         put32(g, CSR_FRM << 20 | below(g, 8) << 15 | 5 << 12 | 0x73);
@@ -443,7 +536,9 @@ static void random_body(Gen *g, unsigned count, unsigned depth)
         } else if (what < 18 && has_fp(g)) {
             random_csr(g);
         } else if (what == 18 && depth == 0) {
-            put32(g, below(g, 4) || g->o->portable ? ECALL : (u32)rnd(g) | 0x7f); /* long, not there: illegal */
+            put32(g, below(g, 4) || g->o->portable
+                         ? ECALL
+                         : (u32)rnd(g) | 0x7f); /* long, not there: illegal */
         } else if (what == 19) {
             put32(g, (u32)rnd(g) % 0x100000 << 12 | free_reg(g) << 7 | 0x17); /* auipc */
         } else {
@@ -452,11 +547,12 @@ static void random_body(Gen *g, unsigned count, unsigned depth)
     }
 }
 
-/* --- the frame --------------------------------------------------------------------------------- */
+/* --- the frame -------------------------------------------------------------------------------- */
 
 static void trap_handler(Gen *g)
 {
-    /* An ecall with R_OUTER < 0 ends the body's rounds: the code behind the handler takes over, in M mode. */
+    /* An ecall with R_OUTER < 0 ends the body's rounds: the code behind the handler takes over, in
+     * M mode. */
     u32 to_end = g->at;
     put32(g, 0);
     csrr(g, R_TRAP1, CSR_MSCRATCH); /* mscratch = mscratch * 2 + cause: part of the hash */
@@ -574,7 +670,8 @@ void randprog_generate(const RandOptions *options, u8 *image)
 
     la(g, 5, handler);
     csrw(g, CSR_MTVEC, 5);
-    li(g, 5, 0x2000 | (options->mode == RAND_PAGED_S ? 0x800 : 0)); /* FS initial; MPP of what follows */
+    li(g, 5,
+       0x2000 | (options->mode == RAND_PAGED_S ? 0x800 : 0)); /* FS initial; MPP of what follows */
     csrw(g, CSR_MSTATUS, 5);
     csrw(g, CSR_MSCRATCH, 0);
     addi(g, 5, 0, -1); /* PMP: all of memory for everybody */

@@ -3,11 +3,13 @@
  * 0x80000000, to be started there in M mode, that
  *
  *   1. loads every register from a table of seeds,
- *   2. runs a body of random instructions several times: every row of the decoder's table that the options
- *      allow, with forward branches and jumps, counted inner loops, loads and stores around page borders, LR/SC
- *      pairs, changes of the rounding mode, and instructions that trap (the handler skips them),
+ *   2. runs a body of random instructions several times: every row of the decoder's table that the
+ * options allow, with forward branches and jumps, counted inner loops, loads and stores around page
+ * borders, LR/SC pairs, changes of the rounding mode, and instructions that trap (the handler skips
+ * them),
  *   3. after each round folds all registers, fcsr and the data area into one hash,
- *   4. prints the hash as hex digits on the UART at 0x10000000 and powers off by the finisher at 0x100000.
+ *   4. prints the hash as hex digits on the UART at 0x10000000 and powers off by the finisher at
+ * 0x100000.
  *
  * The same image runs on any machine laid out like QEMU's virt, so its output can be compared.
  */
@@ -34,7 +36,8 @@ typedef struct RandOptions {
     unsigned body;    /* instructions in the body, 1..20000 */
     unsigned rounds;  /* how often the body runs, 1.. */
     RandMode mode;
-    bool portable;    /* leave out what emulators may do differently: misaligned atomics, instret, illegal words */
+    bool portable; /* leave out what emulators may do differently: misaligned atomics, instret,
+                      illegal words */
 } RandOptions;
 
 /* Writes the image (RANDPROG_SIZE bytes) into `image`. */
