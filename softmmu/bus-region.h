@@ -8,8 +8,8 @@
 #include "softmmu/bus.h"
 
 typedef struct BusRegion {
-    Region r; /* first: a Region of the bus is a BusRegion */
-    u32 first_page;      /* all pages of memory of a bus are numbered through, from 0 */
+    Region r;          /* first: a Region of the bus is a BusRegion */
+    u32 first_page;    /* all pages of memory of a bus are numbered through, from 0 */
     _Atomic u64 *code; /* memory: one bit a page: holds translated code */
 } BusRegion;
 

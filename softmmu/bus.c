@@ -1,7 +1,8 @@
 /*
  * The physical bus: a sorted array of regions. A lookup is a binary search, after a look at the
- * biggest piece of RAM, where nearly every address is. What makes accesses safe is that each of them
- * finds its region first and is then compared with the region's size, without arithmetic that could wrap.
+ * biggest piece of RAM, where nearly every address is. What makes accesses safe is that each of
+ * them finds its region first and is then compared with the region's size, without arithmetic that
+ * could wrap.
  */
 #include "softmmu/bus.h"
 
@@ -102,22 +103,26 @@ static bool place(const Bus *bus, const char *name, u64 base, u64 size, unsigned
 {
     u64 last = base + size - 1;
     if (size == 0 || last < base) {
-        return stag_error(err, "%s: 0x%" G_GINT64_MODIFIER "x bytes at 0x%" G_GINT64_MODIFIER
-                               "x are no range of addresses", name, size, base);
+        return stag_error(err,
+                          "%s: 0x%" G_GINT64_MODIFIER "x bytes at 0x%" G_GINT64_MODIFIER
+                          "x are no range of addresses",
+                          name, size, base);
     }
     unsigned n = regions_below(bus, last);
     if (n > 0) {
         const BusRegion *b = g_ptr_array_index(bus->regions, n - 1);
         if (b->r.base + (b->r.size - 1) >= base) {
-            return stag_error(err, "%s at 0x%" G_GINT64_MODIFIER "x overlaps %s at 0x%"
-                                   G_GINT64_MODIFIER "x", name, base, b->r.name, b->r.base);
+            return stag_error(
+                err, "%s at 0x%" G_GINT64_MODIFIER "x overlaps %s at 0x%" G_GINT64_MODIFIER "x",
+                name, base, b->r.name, b->r.base);
         }
     }
     *at = n;
     return true;
 }
 
-Region *bus_add_memory(Bus *bus, const char *name, RegionKind kind, u64 base, u64 size, GError **err)
+Region *bus_add_memory(Bus *bus, const char *name, RegionKind kind, u64 base, u64 size,
+                       GError **err)
 {
     unsigned at;
     g_assert(kind != REGION_MMIO);
@@ -149,16 +154,21 @@ Region *bus_add_memory(Bus *bus, const char *name, RegionKind kind, u64 base, u6
     return &b->r;
 }
 
-Region *bus_add_mmio(Bus *bus, const char *name, u64 base, u64 size, const MmioOps *ops, void *opaque,
-                     GMutex *lock, GError **err)
+Region *bus_add_mmio(Bus *bus, const char *name, u64 base, u64 size, const MmioOps *ops,
+                     void *opaque, GMutex *lock, GError **err)
 {
     unsigned at;
     if (!place(bus, name, base, size, &at, err)) {
         return NULL;
     }
     BusRegion *b = g_new0(BusRegion, 1);
-    b->r = (Region){.name = name, .kind = REGION_MMIO, .base = base, .size = size, .ops = ops,
-                    .opaque = opaque, .lock = lock};
+    b->r = (Region){.name = name,
+                    .kind = REGION_MMIO,
+                    .base = base,
+                    .size = size,
+                    .ops = ops,
+                    .opaque = opaque,
+                    .lock = lock};
     g_ptr_array_insert(bus->regions, (int)at, b);
     return &b->r;
 }
@@ -230,10 +240,14 @@ u64 host_load(const u8 *host, unsigned size)
     u64 value = 0;
     if ((uintptr_t)host % size == 0) {
         switch (size) {
-        case 1: return __atomic_load_n(host, __ATOMIC_RELAXED);
-        case 2: return __atomic_load_n((const u16 *)host, __ATOMIC_RELAXED);
-        case 4: return __atomic_load_n((const u32 *)host, __ATOMIC_RELAXED);
-        default: return __atomic_load_n((const u64 *)host, __ATOMIC_RELAXED);
+        case 1:
+            return __atomic_load_n(host, __ATOMIC_RELAXED);
+        case 2:
+            return __atomic_load_n((const u16 *)host, __ATOMIC_RELAXED);
+        case 4:
+            return __atomic_load_n((const u32 *)host, __ATOMIC_RELAXED);
+        default:
+            return __atomic_load_n((const u64 *)host, __ATOMIC_RELAXED);
         }
     }
     memcpy(&value, host, size);
@@ -244,10 +258,18 @@ void host_store(u8 *host, unsigned size, u64 value)
 {
     if ((uintptr_t)host % size == 0) {
         switch (size) {
-        case 1: __atomic_store_n(host, (u8)value, __ATOMIC_RELAXED); return;
-        case 2: __atomic_store_n((u16 *)host, (u16)value, __ATOMIC_RELAXED); return;
-        case 4: __atomic_store_n((u32 *)host, (u32)value, __ATOMIC_RELAXED); return;
-        default: __atomic_store_n((u64 *)host, value, __ATOMIC_RELAXED); return;
+        case 1:
+            __atomic_store_n(host, (u8)value, __ATOMIC_RELAXED);
+            return;
+        case 2:
+            __atomic_store_n((u16 *)host, (u16)value, __ATOMIC_RELAXED);
+            return;
+        case 4:
+            __atomic_store_n((u32 *)host, (u32)value, __ATOMIC_RELAXED);
+            return;
+        default:
+            __atomic_store_n((u64 *)host, value, __ATOMIC_RELAXED);
+            return;
         }
     }
     memcpy(host, &value, size);
@@ -263,7 +285,8 @@ static unsigned mmio_piece(u64 offset, unsigned left, unsigned max)
     return piece;
 }
 
-/* Splits an access as the device wants it. Whether the device takes the pieces' size is settled before the first. */
+/* Splits an access as the device wants it. Whether the device takes the pieces' size is settled
+ * before the first. */
 static bool mmio_access(const Region *r, u64 offset, unsigned size, u64 *value, bool is_write)
 {
     unsigned min = r->ops->min_size ? r->ops->min_size : 1;

@@ -1,6 +1,6 @@
 /*
- * The insides of one hart's softmmu, shared by softmmu.c (accesses), walk.c (page tables), pmp.c and
- * view.c (tables). Private.
+ * The insides of one hart's softmmu, shared by softmmu.c (accesses), walk.c (page tables), pmp.c
+ * and view.c (tables). Private.
  */
 #ifndef STAG_SOFTMMU_INTERNAL_H
 #define STAG_SOFTMMU_INTERNAL_H
@@ -14,8 +14,8 @@
 enum {
     USER_VIEWS = 8,
     FETCH_CACHE = 256,
-    /* An access under bare addressing is remembered if its address has no more than 38 bits: then it is its own
-     * low 39 bits sign-extended, as under Sv39. */
+    /* An access under bare addressing is remembered if its address has no more than 38 bits: then
+     * it is its own low 39 bits sign-extended, as under Sv39. */
     BARE_BITS = 38,
 };
 
@@ -25,8 +25,8 @@ enum {
     VIEW_BARE,           /* S and U mode without paging */
     VIEW_SUPERVISOR,     /* S mode, SUM=0 */
     VIEW_SUPERVISOR_SUM, /* S mode, SUM=1 */
-    VIEW_SCRATCH,        /* data under other rules than the rest (MPRV, MXR): no read or write entries */
-    VIEW_USER,           /* the first of USER_VIEWS: U mode, one address space each */
+    VIEW_SCRATCH, /* data under other rules than the rest (MPRV, MXR): no read or write entries */
+    VIEW_USER,    /* the first of USER_VIEWS: U mode, one address space each */
     VIEW_COUNT = VIEW_USER + USER_VIEWS,
 };
 
@@ -39,15 +39,15 @@ typedef struct View {
     u8 *read_table; /* what cpu->view holds while the view is current */
     u32 *nodes;     /* node number by table index; 0: the page has no entries */
 
-    /* Which address space. */
+    /* Which address space. (Which paging mode follows from XLEN; when that changes all views are
+     * emptied.) */
     bool paged; /* else physical addresses: fences do not concern it */
-    PagingMode mode;
     u64 root;
     u16 asid;
     u64 last_used; /* user views: for least recently used */
 
-    u64 generation;    /* changes whenever mappings are dropped */
-    u32 list[2];       /* nodes of non-global [0] and global [1] mappings */
+    u64 generation;                        /* changes whenever mappings are dropped */
+    u32 list[2];                           /* nodes of non-global [0] and global [1] mappings */
     u32 big_leaves[512], huge_leaves[512]; /* by GiB of the view: how many nodes come from leaves of
                                             * 2 to 1024 pages, and of more */
     u32 touched_pages; /* host pages of the tables that have been written, and which */
@@ -57,18 +57,18 @@ typedef struct View {
 /* All that is known of one 4 KiB page in one view. */
 enum { NODE_READ = 1, NODE_WRITE = 2, NODE_EXEC = 4, NODE_GLOBAL = 8 };
 typedef struct Node {
-    u32 key;  /* view number << VIEW_INDEX_BITS | table index */
-    u32 page; /* physical: bus_region_page() */
+    u32 key;                  /* view number << VIEW_INDEX_BITS | table index */
+    u32 page;                 /* physical: bus_region_page() */
     u32 view_next, view_prev; /* on View.list */
     u32 page_next, page_prev; /* on Mmu.page_nodes */
-    u8 flags;     /* which entries are set; NODE_GLOBAL */
-    u8 leaf_log2; /* of the leaf it came from, in 4 KiB pages */
+    u8 flags;                 /* which entries are set; NODE_GLOBAL */
+    u8 leaf_log2;             /* of the leaf it came from, in 4 KiB pages */
 } Node;
 
 /* What a walk found. */
 typedef struct Translation {
     u64 pa;
-    u8 leaf_log2;            /* the leaf's size in 4 KiB pages: 0, 4 (NAPOT), 9 or 10, 18 */
+    u8 leaf_log2; /* the leaf's size in 4 KiB pages: 0, 4 (NAPOT), 9 or 10, 18 */
     bool global;
     bool readable, writable; /* under the rules the walk was made with; writable: D is set too */
 } Translation;
@@ -99,7 +99,7 @@ struct Mmu {
     u32 *page_nodes; /* by bus_region_page(): first node of the physical page */
     Node *node;      /* by number; 0 is not used */
     u32 node_count, node_capacity;
-    u32 free_node;   /* chained by view_next */
+    u32 free_node;     /* chained by view_next */
     u32 touched_pages; /* sum over all views */
 
     FetchEntry fetch[FETCH_CACHE];
@@ -108,8 +108,8 @@ struct Mmu {
 
 /* ---- pmp.c ---- */
 
-/* The PMP_* permissions of `priv` for all of [pa, pa + size). *partial: the entry that decides covers only a part
- * of it (then the answer is 0: such an access fails). */
+/* The PMP_* permissions of `priv` for all of [pa, pa + size). *partial: the entry that decides
+ * covers only a part of it (then the answer is 0: such an access fails). */
 u8 pmp_permissions(const PmpState *pmp, u64 pa, u64 size, u8 priv, bool *partial);
 bool pmp_allows(const PmpState *pmp, u64 pa, u64 size, u8 priv, u8 need);
 bool pmp_equal(const PmpState *a, const PmpState *b);

@@ -2,23 +2,27 @@
  * The aliasing layout: how the host's own page tables check bits 63:39 of guest addresses.
  *
  * Generated code finds its table entry by bits 38:12 of a guest address and adds the entry to the
- * whole address. For an address that differs from the right one in the upper bits only, by k * 2^39,
- * the sum is off by k * 2^39 as well. So all that is needed for safety is that no host address with the same
- * residue modulo 2^39 as a byte of guest memory is mapped, other than that byte.
+ * whole address. For an address that differs from the right one in the upper bits only, by k *
+ * 2^39, the sum is off by k * 2^39 as well. So all that is needed for safety is that no host
+ * address with the same residue modulo 2^39 as a byte of guest memory is mapped, other than that
+ * byte.
  *
  * A Linux process has 2^47 bytes, 256 windows of 2^39. We choose a range of residues that is free
  * in all of them, and map it inaccessible in each; nothing that the process maps later can get in
- * there. One window is home: guest memory replaces parts of its range, apart by at least a guard page
- * for accesses that straddle an end. Every other window answers with SIGSEGV, and so does the half of
- * the address space above 2^47, which is not canonical or belongs to the kernel. (The one page that a
- * process may read up there, vsyscall, has a residue near the top of a window, where no range is
- * tried.) The fault handler sends such an access to its slow call, where the guest gets its page fault.
+ * there. One window is home: guest memory replaces parts of its range, apart by at least a guard
+ * page for accesses that straddle an end. Every other window answers with SIGSEGV, and so does the
+ * half of the address space above 2^47, which is not canonical or belongs to the kernel. (The one
+ * page that a process may read up there, vsyscall, has a residue near the top of a window, where no
+ * range is tried.) The fault handler sends such an access to its slow call, where the guest gets
+ * its page fault.
  *
- * Candidates stay clear of the first GiB of a window, which in window 0 hold programs linked to fixed
- * addresses and code that wants 32-bit addresses, and of the last ones, where the stack grows.
+ * Candidates stay clear of the first GiB of a window, which in window 0 hold programs linked to
+ * fixed addresses and code that wants 32-bit addresses, and of the last ones, where the stack
+ * grows.
  *
  * Where this cannot be had, generated code tests the upper bits itself and guest memory may lie
- * anywhere: under sanitizers, whose shadow memory is everywhere, and where address space is rationed.
+ * anywhere: under sanitizers, whose shadow memory is everywhere, and where address space is
+ * rationed.
  */
 #include "softmmu/layout.h"
 
@@ -30,18 +34,6 @@
 #include "core/base/bits.h"
 #include "core/base/error.h"
 #include "softmmu/softmmu.h"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define UNDER_SANITIZER 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ||                         \
-    __has_feature(memory_sanitizer)
-#define UNDER_SANITIZER 1
-#endif
-#endif
-#ifndef UNDER_SANITIZER
-#define UNDER_SANITIZER 0
-#endif
 
 enum { WINDOW_COUNT = 256, HOME_WINDOW = 64 };
 #define GIB ((u64)1 << 30)
@@ -68,14 +60,15 @@ static u64 window_range(unsigned window, u64 residue)
     return window * WINDOW_BYTES + residue;
 }
 
-/* Maps the range inaccessible in all windows. On failure nothing stays mapped and errno says why: EEXIST if the
- * range is taken somewhere. */
+/* Maps the range inaccessible in all windows. On failure nothing stays mapped and errno says why:
+ * EEXIST if the range is taken somewhere. */
 static bool reserve_windows(u64 residue, u64 size)
 {
-    unsigned done;
+    unsigned left;
     int why = 0;
-    for (done = 0; done < WINDOW_COUNT; done++) {
-        void *want = (void *)(uintptr_t)window_range(done, residue);
+    /* From the top, where libraries and stack are: a range that is taken is found out early. */
+    for (left = WINDOW_COUNT; left > 0; left--) {
+        void *want = (void *)(uintptr_t)window_range(left - 1, residue);
         void *got = mmap(want, size, PROT_NONE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
         if (got == want) {
@@ -88,11 +81,11 @@ static bool reserve_windows(u64 residue, u64 size)
         }
         break;
     }
-    if (done == WINDOW_COUNT) {
+    if (left == 0) {
         return true;
     }
-    while (done-- > 0) {
-        munmap((void *)(uintptr_t)window_range(done, residue), size);
+    for (; left < WINDOW_COUNT; left++) {
+        munmap((void *)(uintptr_t)window_range(left, residue), size);
     }
     errno = why;
     return false;
@@ -122,7 +115,7 @@ void mmu_layout_init(bool explicit_test)
 {
     struct rlimit limit;
     g_assert(!aliasing);
-    if (explicit_test || UNDER_SANITIZER) {
+    if (explicit_test || LAYOUT_UNDER_SANITIZER) {
         return;
     }
     if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
@@ -177,8 +170,9 @@ static void home_forget(u64 start)
 
 static u8 *no_memory(u64 size, const char *why, GError **err)
 {
-    g_autofree char *text = size % GIB == 0 ? g_strdup_printf("%" G_GUINT64_FORMAT " GiB", size / GIB)
-                                            : g_strdup_printf("%" G_GUINT64_FORMAT " KiB", size >> 10);
+    g_autofree char *text = size % GIB == 0
+                                ? g_strdup_printf("%" G_GUINT64_FORMAT " GiB", size / GIB)
+                                : g_strdup_printf("%" G_GUINT64_FORMAT " KiB", size >> 10);
     stag_error(err, "%s of guest memory cannot be had: %s", text, why);
     return NULL;
 }
@@ -201,7 +195,8 @@ u8 *guest_memory_alloc(u64 size, GError **err)
             return no_memory(size, "the part of the host's address space set aside for it is full",
                              err);
         }
-        host = mmap((void *)(uintptr_t)start, size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, -1, 0);
+        host =
+            mmap((void *)(uintptr_t)start, size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, -1, 0);
         int why = errno;
         if (host == MAP_FAILED) {
             home_forget(start);
@@ -234,8 +229,8 @@ void guest_memory_free(u8 *host, u64 size)
     }
     g_mutex_lock(&blocks_lock);
     /* Replaced rather than unmapped: the range stays ours. */
-    void *again = mmap(host, size, PROT_NONE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    void *again =
+        mmap(host, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     g_assert(again == host);
     home_forget((u64)(uintptr_t)host);
     g_mutex_unlock(&blocks_lock);

@@ -1,7 +1,7 @@
 /*
- * Physical memory protection (privileged spec, chapter "Machine-Level ISA", section "Physical Memory
- * Protection"): the lowest-numbered entry that matches any byte of an access decides, and it has to match all
- * of them. Entries come decoded, see regime.h.
+ * Physical memory protection (privileged spec, chapter "Machine-Level ISA", section "Physical
+ * Memory Protection"): the lowest-numbered entry that matches any byte of an access decides, and it
+ * has to match all of them. Entries come decoded, see regime.h.
  */
 #include "softmmu/internal.h"
 

@@ -1,12 +1,13 @@
 /*
- * The accesses of a hart. Each of them looks in the current view's tables first; a miss walks the page
- * tables, asks PMP and the bus, remembers the result if it holds for the whole page, and goes on with
- * the host address. What has no entry (MMIO, pages that PMP cuts, pages with code when they are
- * written, everything in the scratch view) comes this way each time.
+ * The accesses of a hart. Each of them looks in the current view's tables first; a miss walks the
+ * page tables, asks PMP and the bus, remembers the result if it holds for the whole page, and goes
+ * on with the host address. What has no entry (MMIO, pages that PMP cuts, pages with code when they
+ * are written, everything in the scratch view) comes this way each time.
  *
- * An entry means: under the view's rules, any access of its kind to any byte of the page goes to the
- * host memory it leads to, without side effect. So a read entry needs a readable page of memory and PMP read
- * permission for all of it, and a write entry needs in addition D set and no translated code in the page.
+ * An entry means: under the view's rules, any access of its kind to any byte of the page goes to
+ * the host memory it leads to, without side effect. So a read entry needs a readable page of memory
+ * and PMP read permission for all of it, and a write entry needs in addition D set and no
+ * translated code in the page.
  */
 #include "softmmu/softmmu.h"
 
@@ -69,9 +70,9 @@ void mmu_set_regime(CpuState *cpu, const TranslationRegime *regime)
         now->pbmte == regime->pbmte && now->napot == regime->napot && now->rv32 == regime->rv32) {
         return;
     }
-    /* These change what a PTE means. */
-    if (now->adue != regime->adue || now->pbmte != regime->pbmte || now->napot != regime->napot ||
-        now->rv32 != regime->rv32) {
+    /* These change what a PTE means. (adue does not: entries are only made where A and D need no
+     * update.) */
+    if (now->pbmte != regime->pbmte || now->napot != regime->napot || now->rv32 != regime->rv32) {
         mmu_flush_all(cpu);
     }
     *now = *regime;
@@ -95,8 +96,8 @@ void mmu_fence(CpuState *cpu, const u64 *va, const u16 *asid)
 {
     Mmu *mmu = cpu->mmu;
     if (log_on(LOG_MMU)) {
-        g_autofree char *where = va ? g_strdup_printf("0x%" G_GINT64_MODIFIER "x", *va)
-                                    : g_strdup("all addresses");
+        g_autofree char *where =
+            va ? g_strdup_printf("0x%" G_GINT64_MODIFIER "x", *va) : g_strdup("all addresses");
         g_autofree char *space = asid ? g_strdup_printf("%u", *asid) : g_strdup("all");
         log_write("mmu: hart %u: fence for %s, ASID %s\n", cpu->index, where, space);
     }
@@ -131,8 +132,8 @@ typedef struct Target {
     u8 *host;          /* of pa, if memory */
 } Target;
 
-/* Translates `len` bytes at va, all in one page, for data accesses; reports a store to a page with code; fills
- * the tables. */
+/* Translates `len` bytes at va, all in one page, for data accesses; reports a store to a page with
+ * code; fills the tables. */
 static WalkResult resolve(Mmu *mmu, u64 va, u64 len, Access access, u8 pmp_need, Target *out)
 {
     u8 priv = mmu->regime.data_priv;
@@ -142,7 +143,8 @@ static WalkResult resolve(Mmu *mmu, u64 va, u64 len, Access access, u8 pmp_need,
         return result;
     }
     if (!pmp_allows(&mmu->pmp, t.pa, len, priv, pmp_need)) {
-        log_printf(LOG_MMU, "mmu: hart %u: PMP denies access to physical 0x%" G_GINT64_MODIFIER "x\n",
+        log_printf(LOG_MMU,
+                   "mmu: hart %u: PMP denies access to physical 0x%" G_GINT64_MODIFIER "x\n",
                    mmu->cpu->index, t.pa);
         return WALK_ACCESS_FAULT;
     }
@@ -162,10 +164,10 @@ static WalkResult resolve(Mmu *mmu, u64 va, u64 len, Access access, u8 pmp_need,
         bool partial;
         u8 pmp = pmp_permissions(&mmu->pmp, ALIGN_DOWN(t.pa, VIEW_PAGE_SIZE), VIEW_PAGE_SIZE, priv,
                                  &partial);
-        bool write = t.writable && (pmp & PMP_W) && m->r.kind == REGION_RAM &&
-                     !bus_region_is_code(m, t.pa);
-        view_fill_data(mmu, mmu->view, va, bus_region_page(m, t.pa), out->host - (va & PAGE_MASK), &t,
-                       t.readable && (pmp & PMP_R), write);
+        bool write =
+            t.writable && (pmp & PMP_W) && m->r.kind == REGION_RAM && !bus_region_is_code(m, t.pa);
+        view_fill_data(mmu, mmu->view, va, bus_region_page(m, t.pa), out->host - (va & PAGE_MASK),
+                       &t, t.readable && (pmp & PMP_R), write);
     }
     return WALK_OK;
 }
@@ -188,8 +190,8 @@ static bool resolve_or_trap(CpuState *cpu, u64 va, u64 len, Access access, u8 pm
 
 /* ---- Loads and stores ---- */
 
-/* An access to two pages, `first` bytes in the one that va is in. Both are resolved before anything is copied. They
- * have to be memory: a device cannot be asked whether it would take its part. */
+/* An access to two pages, `first` bytes in the one that va is in. Both are resolved before anything
+ * is copied. They have to be memory: a device cannot be asked whether it would take its part. */
 static bool resolve_two(CpuState *cpu, u64 va, unsigned size, Access access, u8 *host[2],
                         unsigned *first)
 {
@@ -359,8 +361,8 @@ static bool fetch_hit(const Mmu *mmu, const FetchEntry *f, u64 va)
            f->va == ALIGN_DOWN(va, VIEW_PAGE_SIZE);
 }
 
-/* Translates va for execution of `len` bytes in its page. The result is in the fetch cache afterwards, unless it is
- * `limited`. */
+/* Translates va for execution of `len` bytes in its page. The result is in the fetch cache
+ * afterwards, unless it is `limited`. */
 static WalkResult fetch(Mmu *mmu, u64 va, u64 len, MmuFetch *out)
 {
     u8 priv = mmu->regime.fetch_priv;
@@ -376,7 +378,8 @@ static WalkResult fetch(Mmu *mmu, u64 va, u64 len, MmuFetch *out)
     }
     BusRegion *m = bus_memory_at(mmu->bus, t.pa);
     if (!m || !pmp_allows(&mmu->pmp, t.pa, len, priv, PMP_X)) {
-        log_printf(LOG_MMU, "mmu: hart %u: physical 0x%" G_GINT64_MODIFIER "x is not executable: %s\n",
+        log_printf(LOG_MMU,
+                   "mmu: hart %u: physical 0x%" G_GINT64_MODIFIER "x is not executable: %s\n",
                    mmu->cpu->index, t.pa, m ? "PMP" : "no memory");
         return WALK_ACCESS_FAULT;
     }

@@ -21,7 +21,8 @@
 void mmu_layout_init(bool explicit_test);
 
 /* Makes the softmmu of `cpu`, sets cpu->mmu and cpu->view. NULL with a sentence when the host's
- * address space is too small. */
+ * address space is too small. Until told otherwise the hart is in M mode, RV64, and PMP allows
+ * everything. The bus has to outlive the softmmu. */
 Mmu *mmu_new(CpuState *cpu, Bus *bus, GError **err);
 void mmu_free(Mmu *mmu);
 
@@ -37,7 +38,8 @@ void mmu_flush_all(CpuState *cpu);
 
 /* Data accesses under the current regime, size_log2 0..3, any alignment, MMIO too. Loads are
  * zero-extended. They use and fill the tables. false: trap recorded, nothing was written. (A store
- * that crosses a page writes both parts or none.) */
+ * that crosses a page writes both parts or none; for that both pages have to be memory, so accesses
+ * that cross a page and touch MMIO are access faults.) */
 bool mmu_load(CpuState *cpu, u64 va, unsigned size_log2, u64 *value);
 bool mmu_store(CpuState *cpu, u64 va, unsigned size_log2, u64 value);
 /* Host address of a naturally aligned memory word for atomics: AMO, CAS and SC (store permission,
@@ -58,8 +60,8 @@ typedef struct MmuFetch {
     u64 page_pa;
     const u8 *host;   /* of the page's first byte */
     bool limited;     /* PMP covers the page partially: the translation may be used for this one
-                       * instruction only     and must not enter the execute table; each fetch has to be
-                       * checked */
+                       * instruction only and must not enter the execute table; each fetch has
+                       * to be checked */
 } MmuFetch;
 bool mmu_fetch(CpuState *cpu, u64 va, unsigned size, MmuFetch *out);
 
@@ -81,7 +83,8 @@ void mmu_drop_write_entries(CpuState *cpu, u64 page_pa);
 void mmu_drop_all_exec_entries(CpuState *cpu);
 
 /* Whether a host address faulted inside memory reserved by the aliasing layout; async-signal-safe.
- */
+ * Most aliases are not canonical for the host; for these the CPU reports no address: si_addr is 0
+ * and si_code SI_KERNEL. */
 bool mmu_is_alias_address(const void *host);
 
 #endif

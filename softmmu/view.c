@@ -1,19 +1,20 @@
 /*
  * The tables of a hart's views: which view a regime runs in, what is entered, and what is dropped.
  *
- * The three flat tables of a view (view.h) say nothing of where an entry came from. That is in a node,
- * one for each page that has entries: its physical page, the size of the leaf it was translated by and whether
- * that was global. A fourth array leads from the table index to the node's number. Each node is on two lists:
- * that of its view (one for global mappings, one for others), so that a flush costs as much as there are entries,
- * and that of its physical page, so that a page's write or execute entries are found when it becomes code or
- * is written.
+ * The three flat tables of a view (view.h) say nothing of where an entry came from. That is in a
+ * node, one for each page that has entries: its physical page, the size of the leaf it was
+ * translated by and whether that was global. A fourth array leads from the table index to the
+ * node's number. Each node is on two lists: that of its view (one for global mappings, one for
+ * others), so that a flush costs as much as there are entries, and that of its physical page, so
+ * that a page's write or execute entries are found when it becomes code or is written.
  *
- * A fence by address has to drop every page that came from the leaf that maps the address. For a leaf of one
- * page that is one node. Larger leaves are counted by GiB of the view, and only where there are any the 1024 nodes
- * around the address (any leaf up to Sv32's 4 MiB lies within them) or the view's list are searched.
+ * A fence by address has to drop every page that came from the leaf that maps the address. For a
+ * leaf of one page that is one node. Larger leaves are counted by GiB of the view, and only where
+ * there are any the 1024 nodes around the address (any leaf up to Sv32's 4 MiB lies within them) or
+ * the view's list are searched.
  *
- * All of this is memory that a hostile guest can make us touch, a host page for each entry if it scatters
- * them, so touched pages are counted and all views emptied when they pass a bound.
+ * All of this is memory that a hostile guest can make us touch, a host page for each entry if it
+ * scatters them, so touched pages are counted and all views emptied when they pass a bound.
  */
 #include <errno.h>
 #include <string.h>
@@ -29,10 +30,11 @@
 enum {
     HOST_PAGE = 4096,
     NODES_PER_HOST_PAGE = HOST_PAGE / sizeof(u32),
-    TOUCHED_MAX = 49152,      /* host pages in the tables of a hart: 192 MiB */
-    RECYCLED_KEEPS = 1024,    /* host pages that a user view passes on to the next address space */
+    TOUCHED_MAX = 49152,   /* host pages in the tables of a hart: 192 MiB */
+    RECYCLED_KEEPS = 1024, /* host pages that a user view passes on to the next address space */
+    NODE_FIRST = 1 << 10,  /* capacity for nodes, which doubles up to the maximum */
     NODE_MAX = 1 << 20,
-    HUGE_LEAF_LOG2 = 11,      /* leaves from here on are looked for in the whole view */
+    HUGE_LEAF_LOG2 = 11, /* leaves from here on are looked for in the whole view */
 };
 
 /* ---- Reservation ---- */
@@ -40,16 +42,18 @@ enum {
 bool views_reserve(Mmu *mmu, GError **err)
 {
     u64 size = VIEW_COUNT * STRIDE + PAGE_NODES_BYTES;
-    u8 *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-                 0);
+    u8 *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                 -1, 0);
     if (p == MAP_FAILED) {
-        return stag_error(err,
-                          "each hart needs %u GiB of address space for its translation tables, "
-                          "of which it uses little, but the host says: %s (a limit such as 'ulimit -v' "
-                          "or vm.overcommit_memory=2 forbids it)",
-                          (unsigned)((size >> 30) + 1), strerror(errno));
+        return stag_error(
+            err,
+            "each hart needs %u GiB of address space for its translation tables, "
+            "of which it uses little, but the host says: %s (a limit such as 'ulimit -v' "
+            "or vm.overcommit_memory=2 forbids it)",
+            (unsigned)((size >> 30) + 1), strerror(errno));
     }
-    /* A huge page under a table would stand for a GiB of guest addresses, and most of it stay empty. */
+    /* A huge page under a table would stand for a GiB of guest addresses, and most of it stay
+     * empty. */
     madvise(p, size, MADV_NOHUGEPAGE);
     mmu->reservation = p;
     mmu->page_nodes = (u32 *)(p + VIEW_COUNT * STRIDE);
@@ -58,6 +62,8 @@ bool views_reserve(Mmu *mmu, GError **err)
         mmu->views[i].nodes = (u32 *)(p + i * STRIDE + 3 * VIEW_TABLE_BYTES);
     }
     mmu->node_count = 1;
+    mmu->node_capacity = NODE_FIRST;
+    mmu->node = g_new(Node, NODE_FIRST);
     return true;
 }
 
@@ -180,8 +186,8 @@ static void clear_or_drop(Mmu *mmu, u32 n, u8 kinds)
 /* Sees to it that a node and a few table pages can be had. */
 static void make_room(Mmu *mmu)
 {
-    if (!mmu->free_node && mmu->node_count >= mmu->node_capacity && mmu->node_capacity < NODE_MAX) {
-        mmu->node_capacity = MAX(1024, mmu->node_capacity * 2);
+    if (!mmu->free_node && mmu->node_count == mmu->node_capacity && mmu->node_capacity < NODE_MAX) {
+        mmu->node_capacity *= 2;
         mmu->node = g_renew(Node, mmu->node, mmu->node_capacity);
     }
     if ((mmu->free_node || mmu->node_count < mmu->node_capacity) &&
@@ -368,13 +374,12 @@ void views_clear_all(Mmu *mmu, u8 kind)
 
 static bool holds_space(const View *v, const TranslationRegime *r)
 {
-    return v->paged && v->mode == r->mode && v->root == r->root && v->asid == r->asid;
+    return v->paged && v->root == r->root && v->asid == r->asid;
 }
 
 static void set_space(View *v, const TranslationRegime *r)
 {
     v->paged = true;
-    v->mode = r->mode;
     v->root = r->root;
     v->asid = r->asid;
 }
@@ -404,8 +409,7 @@ static View *user_view(Mmu *mmu)
 static View *supervisor_view(Mmu *mmu, View *v)
 {
     if (!holds_space(v, &mmu->regime)) {
-        /* Global mappings are the same in all address spaces, but not in all modes. */
-        view_flush(mmu, v, v->mode == mmu->regime.mode);
+        view_flush(mmu, v, true); /* global mappings are the same in all address spaces */
         set_space(v, &mmu->regime);
     }
     return v;

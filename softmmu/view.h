@@ -14,7 +14,8 @@
  * twice the page's guest virtual address, so that `entry + 2 * va` is the address of the u32 entry
  * point for va. 0 means none. (An entry that comes out as 0 is simply not cached.)
  *
- * Bits 63:39 of an address are not looked at by the index. Two ways keep the guest in bounds:
+ * Bits 63:39 of an address are not looked at by the index. (Under bare addressing only
+ * addresses below 2^38 get entries.) Two ways keep the guest in bounds:
  * - aliasing layout (normal): the host's address space is arranged so that va + k * 2^39 gives a
  * host address where nothing is mapped; the access faults on the host and is redirected to the slow
  * call.

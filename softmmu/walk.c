@@ -1,11 +1,13 @@
 /*
- * Page-table walks: Sv32 and Sv39 (privileged spec, chapter "Supervisor-Level ISA", section "Virtual
- * Address Translation Process", whose steps the code follows), with Svnapot, Svpbmt and both ways of keeping A
- * and D: a fault that asks software to set them (Svade), or an update in memory (Svadu).
+ * Page-table walks: Sv32 and Sv39 (privileged spec, chapter "Supervisor-Level ISA", section
+ * "Virtual Address Translation Process", whose steps the code follows), with Svnapot, Svpbmt and
+ * both ways of keeping A and D: a fault that asks software to set them (Svade), or an update in
+ * memory (Svadu).
  *
- * Page tables are in guest memory and hostile. Each PTE is read once, atomically, and every address made
- * from one is looked up on the bus. Accesses to PTEs are checked by PMP as those of S mode; one that fails, or
- * is not to memory, is an access fault of the kind of the access that is translated.
+ * Page tables are in guest memory and hostile. Each PTE is read once, atomically, and every address
+ * made from one is looked up on the bus. Accesses to PTEs are checked by PMP as those of S mode;
+ * one that fails, or is not to memory, is an access fault of the kind of the access that is
+ * translated.
  */
 #include "softmmu/internal.h"
 
@@ -44,7 +46,7 @@ typedef struct Leaf {
     u64 pte, pte_pa;
     u64 ppn; /* of va's 4 KiB page */
     u8 leaf_log2;
-    bool global;     /* the leaf or a PTE above it is */
+    bool global;      /* the leaf or a PTE above it is */
     BusRegion *table; /* memory that holds the PTE */
 } Leaf;
 
@@ -55,15 +57,16 @@ static WalkResult fault(Mmu *mmu, u64 va, Access access, bool quiet, WalkResult 
 {
     if (!quiet) {
         log_printf(LOG_MMU,
-                   "mmu: hart %u: %s at 0x%" G_GINT64_MODIFIER "x: %s fault: %s (PTE 0x%"
-                   G_GINT64_MODIFIER "x at 0x%" G_GINT64_MODIFIER "x)\n",
+                   "mmu: hart %u: %s at 0x%" G_GINT64_MODIFIER
+                   "x: %s fault: %s (PTE 0x%" G_GINT64_MODIFIER "x at 0x%" G_GINT64_MODIFIER "x)\n",
                    mmu->cpu->index, access_names[access], va,
                    result == WALK_PAGE_FAULT ? "page" : "access", why, pte, pte_pa);
     }
     return result;
 }
 
-/* The spec's steps 1 to 5: finds the leaf PTE of va. `quiet`: for a debugger, without PMP and log. */
+/* The spec's steps 1 to 5: finds the leaf PTE of va. `quiet`: for a debugger, without PMP and log.
+ */
 static WalkResult find_leaf(Mmu *mmu, u64 va, Access access, bool quiet, Leaf *leaf)
 {
     const TranslationRegime *r = &mmu->regime;
@@ -83,10 +86,12 @@ static WalkResult find_leaf(Mmu *mmu, u64 va, Access access, bool quiet, Leaf *l
         pte = 0;
         leaf->table = bus_memory_at(mmu->bus, pte_pa);
         if (!leaf->table) {
-            return fault(mmu, va, access, quiet, WALK_ACCESS_FAULT, "PTE is not in memory", pte_pa, 0);
+            return fault(mmu, va, access, quiet, WALK_ACCESS_FAULT, "PTE is not in memory", pte_pa,
+                         0);
         }
         if (!quiet && !pmp_allows(&mmu->pmp, pte_pa, s->pte_size, PRIV_S, PMP_R)) {
-            return fault(mmu, va, access, quiet, WALK_ACCESS_FAULT, "PMP denies the PTE", pte_pa, 0);
+            return fault(mmu, va, access, quiet, WALK_ACCESS_FAULT, "PMP denies the PTE", pte_pa,
+                         0);
         }
         pte = host_load(bus_region_host(leaf->table, pte_pa), s->pte_size);
 
@@ -117,8 +122,9 @@ static WalkResult find_leaf(Mmu *mmu, u64 va, Access access, bool quiet, Leaf *l
             break;
         }
         if (napot) {
-            why = "NAPOT size is reserved";
-            if (level > 0 || bits(ppn, 0, NAPOT_LOG2) != NAPOT_PPN) {
+            why = "NAPOT size is reserved"; /* so is every one for superpages, whose low bits are 0
+                                               here */
+            if (bits(ppn, 0, NAPOT_LOG2) != NAPOT_PPN) {
                 break;
             }
             log2 = NAPOT_LOG2;
@@ -172,14 +178,15 @@ WalkResult mmu_walk(Mmu *mmu, u64 va, Access access, u8 priv, Translation *t)
                        : access == ACCESS_LOAD ? readable
                                                : (pte & PTE_W) != 0;
         if (!allowed) {
-            return fault(mmu, va, access, false, WALK_PAGE_FAULT, "no permission", leaf.pte_pa, pte);
+            return fault(mmu, va, access, false, WALK_PAGE_FAULT, "no permission", leaf.pte_pa,
+                         pte);
         }
         u64 need = PTE_A | (access == ACCESS_STORE ? PTE_D : 0);
         if ((pte & need) != need) {
             unsigned size = shapes[r->mode].pte_size;
             if (!r->adue) {
-                return fault(mmu, va, access, false, WALK_PAGE_FAULT, "A or D is clear", leaf.pte_pa,
-                             pte);
+                return fault(mmu, va, access, false, WALK_PAGE_FAULT, "A or D is clear",
+                             leaf.pte_pa, pte);
             }
             if (leaf.table->r.kind != REGION_RAM ||
                 !pmp_allows(&mmu->pmp, leaf.pte_pa, size, PRIV_S, PMP_R | PMP_W)) {

@@ -1,14 +1,14 @@
 /*
  * The softmmu against an oracle that knows nothing of it.
  *
- * The oracle (`expect`) is a second reading of the privileged spec: for one access it walks the page
- * tables from scratch, looks at PMP byte by byte and says which trap, or which physical address and
- * which PTE afterwards. Memory is filled so that every aligned u64 holds its own physical address; then a load
- * tells where it went.
+ * The oracle (`expect`) is a second reading of the privileged spec: for one access it walks the
+ * page tables from scratch, looks at PMP byte by byte and says which trap, or which physical
+ * address and which PTE afterwards. Memory is filled so that every aligned u64 holds its own
+ * physical address; then a load tells where it went.
  *
- * Tests with small scenes come first (permissions one by one, fences, views, PMP, code pages), then a long
- * random walk through all of it, in which every PTE change is followed by the smallest fence that
- * the spec asks for, so that no stale answer is right.
+ * Tests with small scenes come first (permissions one by one, fences, views, PMP, code pages), then
+ * a long random walk through all of it, in which every PTE change is followed by the smallest fence
+ * that the spec asks for, so that no stale answer is right.
  *
  * Tests run in both layouts: loop index 0 is the aliasing layout, 1 the explicit test.
  */
@@ -17,11 +17,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "core/base/bits.h"
+#include "softmmu/layout.h"
 #include "softmmu/softmmu.h"
 
 #define RAM_BASE 0x80000000ull
@@ -46,7 +48,8 @@ static TranslationRegime regime;
 static PmpState pmp;
 static u64 next_table;
 
-/* For conditions that are tested a million times: check's own macros write to a pipe even if all is well. */
+/* For conditions that are tested a million times: check's own macros write to a pipe even if all is
+ * well. */
 #define must(cond, ...)                                                                            \
     do {                                                                                           \
         if (!(cond)) {                                                                             \
@@ -71,7 +74,8 @@ static u64 below(u64 n)
 
 /* ---- The scene ---- */
 
-/* A device whose bytes are a function of their offset, so that splits do not show in what is read. */
+/* A device whose bytes are a function of their offset, so that splits do not show in what is read.
+ */
 static u64 dev_written[8];
 static unsigned dev_writes, dev_reads, dev_sizes;
 
@@ -158,8 +162,8 @@ static void start(int explicit_test)
     tag(HIGH_BASE, HIGH_SIZE);
     tag(ROM_BASE, ROM_SIZE);
     next_table = TABLES;
-    regime = (TranslationRegime){.mode = PAGING_SV39, .fetch_priv = PRIV_S, .data_priv = PRIV_S,
-                                 .napot = true};
+    regime = (TranslationRegime){
+        .mode = PAGING_SV39, .fetch_priv = PRIV_S, .data_priv = PRIV_S, .napot = true};
     memset(&pmp, 0, sizeof(pmp));
     pmp.default_m = pmp.default_su = PMP_R | PMP_W | PMP_X;
     mmu_set_pmp(&cpu, &pmp);
@@ -323,7 +327,7 @@ static Expect expect(u64 va, unsigned size, int access)
         }
         bool ok = access == FETCH   ? (pte & X) != 0
                   : access == STORE ? (pte & W) != 0
-                  : (pte & R) || (regime.mxr && (pte & X));
+                                    : (pte & R) || (regime.mxr && (pte & X));
         if (priv == PRIV_U && !(pte & U)) {
             ok = false;
         }
@@ -377,7 +381,8 @@ static u64 wrap(u64 va)
     return regime.rv32 ? va & 0xffffffff : va;
 }
 
-/* Makes an access through the softmmu and fails unless it does what the oracle says. Returns the cause or -1. */
+/* Makes an access through the softmmu and fails unless it does what the oracle says. Returns the
+ * cause or -1. */
 static int check_access(u64 va, unsigned log2, int access)
 {
     unsigned size = 1u << log2;
@@ -390,7 +395,7 @@ static int check_access(u64 va, unsigned log2, int access)
         MmuFetch out;
         bool ok = mmu_fetch(&cpu, va, first, &out);
         must(ok == (e.cause < 0), "fetch %lx: cause %d, expected %d", va,
-                      ok ? -1 : (int)cpu.trap_cause, e.cause);
+             ok ? -1 : (int)cpu.trap_cause, e.cause);
         if (ok) {
             must(out.page_pa == (e.pa & ~4095ull), "fetch %lx: page %lx", va, out.page_pa);
             must(out.host == host_of(out.page_pa), "fetch %lx: host", va);
@@ -432,25 +437,24 @@ static int check_access(u64 va, unsigned log2, int access)
                 memcpy(host_of(e.pa), &old[0], first);
             }
             if (ok && first < size) {
-                must(value_at(f.pa, size - first) == v >> (8 * first),
-                     "store %lx: second page", va);
+                must(value_at(f.pa, size - first) == v >> (8 * first), "store %lx: second page",
+                     va);
                 memcpy(host_of(f.pa), &old[1], size - first);
             }
         }
         must(ok == (cause < 0), "%s %lx size %u: cause %d, expected %d",
-                      access == LOAD ? "load" : "store", va, size, ok ? -1 : (int)cpu.trap_cause,
-                      cause);
+             access == LOAD ? "load" : "store", va, size, ok ? -1 : (int)cpu.trap_cause, cause);
         e.cause = cause;
     }
     if (e.cause >= 0) {
         must(cpu.status == CPU_TRAP && (int)cpu.trap_cause == e.cause && cpu.trap_value == tval,
-             "%lx: cause %lu value %lx, expected %d, %lx", va, cpu.trap_cause, cpu.trap_value, e.cause,
-             tval);
+             "%lx: cause %lu value %lx, expected %d, %lx", va, cpu.trap_cause, cpu.trap_value,
+             e.cause, tval);
     } else {
         must(cpu.status == CPU_OK, "%lx: status %u", va, cpu.status);
         if (e.pte_pa && host_of(e.pte_pa)) {
-            must(get_pte(e.pte_pa) == e.pte, "PTE of %lx: %lx, expected %lx", va,
-                          get_pte(e.pte_pa), e.pte);
+            must(get_pte(e.pte_pa) == e.pte, "PTE of %lx: %lx, expected %lx", va, get_pte(e.pte_pa),
+                 e.pte);
         }
     }
     return e.cause;
@@ -461,8 +465,8 @@ static u64 entry(s64 offset, u64 va)
     return *view_entry(cpu.view, offset, va);
 }
 
-/* Whatever the tables hold for va must be what the oracle allows for the whole page, without a PTE update.
- * PMP can tell any 4 bytes apart; where it does not, larger steps do. */
+/* Whatever the tables hold for va must be what the oracle allows for the whole page, without a PTE
+ * update. PMP can tell any 4 bytes apart; where it does not, larger steps do. */
 static void check_entries(u64 va, unsigned step)
 {
     u64 page = va & ~4095ull;
@@ -481,7 +485,7 @@ static void check_entries(u64 va, unsigned step)
         for (u64 at = 0; at < 4096; at += step) {
             Expect x = expect(page + at, 4, kinds[i].access);
             must(x.cause < 0 && host_of(x.pa) == (u8 *)(uintptr_t)(page + at + e),
-                          "entry %u of %lx is not right", i, page + at);
+                 "entry %u of %lx is not right", i, page + at);
             must(!x.pte_pa || get_pte(x.pte_pa) == x.pte, "entry of %lx needs an update", page);
         }
     }
@@ -496,9 +500,15 @@ START_TEST(bus_regions_and_bounds)
     static const struct {
         u64 base, size;
     } bad[] = {
-        {RAM_BASE - 0x1000, 0x2000}, {RAM_BASE + RAM_SIZE - 0x1000, 0x1000},
-        {RAM_BASE - 0x1000, RAM_SIZE * 2}, {RAM_BASE + 0x1000, 0x1000}, {0x5000, 0},
-        {0x5800, 0x1000}, {0x5000, 0x800}, {~(u64)0xfff, 0x2000}, {0, ~(u64)0xfff},
+        {RAM_BASE - 0x1000, 0x2000},
+        {RAM_BASE + RAM_SIZE - 0x1000, 0x1000},
+        {RAM_BASE - 0x1000, RAM_SIZE * 2},
+        {RAM_BASE + 0x1000, 0x1000},
+        {0x5000, 0},
+        {0x5800, 0x1000},
+        {0x5000, 0x800},
+        {~(u64)0xfff, 0x2000},
+        {0, ~(u64)0xfff},
         {HIGH_BASE * 2, (u64)1 << 40},
     };
     for (unsigned i = 0; i < ARRAY_LEN(bad); i++) {
@@ -590,7 +600,8 @@ START_TEST(bus_mmio_splits)
     sizes = 0;
     ck_assert(!bus_read(bus, 0x20000000, 2, &v) && !bus_write(bus, 0x20000002, 4, 0));
     ck_assert_uint_eq(sizes, 0);
-    ck_assert(!bus_read(bus, 0x20000008, 4, &v)); /* refused by the device, the lock is free again */
+    ck_assert(
+        !bus_read(bus, 0x20000008, 4, &v)); /* refused by the device, the lock is free again */
     ck_assert(g_mutex_trylock(&lock));
     g_mutex_unlock(&lock);
     g_mutex_clear(&lock);
@@ -629,7 +640,8 @@ START_TEST(bus_dma_and_code_pages)
     ck_assert(bus_dma_write(bus, edge, buf, 64) && bus_dma_read(bus, edge, back, 64));
     ck_assert_mem_eq(buf, back, 64);
     ck_assert_mem_eq(next->host, buf + 32, 32);
-    ck_assert(!bus_dma_map(bus, edge, 64) && bus_dma_map(bus, edge, 32) == ram->host + RAM_SIZE - 32);
+    ck_assert(!bus_dma_map(bus, edge, 64) &&
+              bus_dma_map(bus, edge, 32) == ram->host + RAM_SIZE - 32);
     /* A write that does not fit leaves the part that would untouched. */
     u64 tail = RAM_BASE + RAM_SIZE + 0x1000 - 32;
     ck_assert(!bus_dma_write(bus, tail, buf, 64));
@@ -640,7 +652,8 @@ START_TEST(bus_dma_and_code_pages)
     ck_assert(!bus_dma_map(bus, ROM_BASE, 8));
 
     bus_set_code_page(bus, RAM_BASE + 0x5123, true);
-    ck_assert(bus_is_code_page(bus, RAM_BASE + 0x5fff) && !bus_is_code_page(bus, RAM_BASE + 0x6000) &&
+    ck_assert(bus_is_code_page(bus, RAM_BASE + 0x5fff) &&
+              !bus_is_code_page(bus, RAM_BASE + 0x6000) &&
               !bus_is_code_page(bus, RAM_BASE + 0x4fff));
     dirty_calls = 0;
     ck_assert(bus_dma_write(bus, RAM_BASE + 0x4fc0, buf, 64) && dirty_calls == 0);
@@ -795,7 +808,8 @@ START_TEST(walk_table_memory)
     regime.root = new_table();
     u64 va = 0x12345000, root = regime.root;
     map(root, va, RAM_BASE, 0, RWXAD);
-    /* A root, and a pointer, outside memory; in a device; at the end of the physical address space. */
+    /* A root, and a pointer, outside memory; in a device; at the end of the physical address space.
+     */
     static const u64 nowhere[] = {0x70000000, DEV_BASE, ((u64)1 << 56) - 4096, 0};
     for (unsigned i = 0; i < ARRAY_LEN(nowhere); i++) {
         regime.root = nowhere[i];
@@ -891,7 +905,8 @@ START_TEST(canonical_addresses)
             MmuFetch f;
             ck_assert(mmu_load(&cpu, base[i], 0, &v) && v == i + 1);
             ck_assert(mmu_store(&cpu, base[i] + 8, 0, v));
-            ck_assert(mmu_fetch(&cpu, base[i], 4, &f) && f.page_pa == base[i] && f.host[0] == i + 1);
+            ck_assert(mmu_fetch(&cpu, base[i], 4, &f) && f.page_pa == base[i] &&
+                      f.host[0] == i + 1);
             mmu_set_exec_entry(&cpu, base[i], base[i], &cpu);
             ck_assert(!entry(VIEW_READ_OFFSET, base[i]) && !entry(VIEW_WRITE_OFFSET, base[i]) &&
                       !entry(VIEW_EXEC_OFFSET, base[i]));
@@ -963,9 +978,18 @@ START_TEST(fence_by_address)
             bool global = leaves[i].flags & G;
             bool gone;
             switch (variant) {
-            case 0: mmu_fence(&cpu, &va, NULL); gone = true; break;
-            case 1: mmu_fence(&cpu, &va, &asid); gone = !global; break;
-            case 2: mmu_fence(&cpu, &va, &other); gone = false; break;
+            case 0:
+                mmu_fence(&cpu, &va, NULL);
+                gone = true;
+                break;
+            case 1:
+                mmu_fence(&cpu, &va, &asid);
+                gone = !global;
+                break;
+            case 2:
+                mmu_fence(&cpu, &va, &other);
+                gone = false;
+                break;
             default: /* an address that is none */
                 va ^= (u64)1 << 60;
                 mmu_fence(&cpu, &va, NULL);
@@ -1095,16 +1119,17 @@ START_TEST(sum_mxr_mprv)
     for (unsigned round = 0; round < 2000; round++) {
         unsigned c = (unsigned)below(64);
         regime.fetch_priv = (u8[]){PRIV_U, PRIV_S, PRIV_M, PRIV_M}[c & 3];
-        regime.data_priv = regime.fetch_priv == PRIV_M ? (u8[]){PRIV_U, PRIV_S, PRIV_M, PRIV_S}[c >> 2 & 3]
-                                                       : regime.fetch_priv;
+        regime.data_priv = regime.fetch_priv == PRIV_M
+                               ? (u8[]){PRIV_U, PRIV_S, PRIV_M, PRIV_S}[c >> 2 & 3]
+                               : regime.fetch_priv;
         regime.sum = c & 16;
         regime.mxr = c & 32;
         set_regime();
         u64 va = (u64[]){user, kernel, exec, RAM_BASE + 0x4000}[below(4)] + below(500) * 8;
         check_access(va, (unsigned)below(4), (int)below(3));
         check_entries(va, 512);
-        bool scratch = regime.fetch_priv != regime.data_priv ||
-                       (regime.mxr && regime.fetch_priv != PRIV_M);
+        bool scratch =
+            regime.fetch_priv != regime.data_priv || (regime.mxr && regime.fetch_priv != PRIV_M);
         if (scratch) {
             ck_assert(!entry(VIEW_READ_OFFSET, va) && !entry(VIEW_WRITE_OFFSET, va));
         }
@@ -1152,10 +1177,18 @@ START_TEST(execute_entries)
         ck_assert_uint_eq(entry(VIEW_EXEC_OFFSET, va) + 2 * va, (u64)(uintptr_t)&desc[0]);
         ck_assert_uint_eq(entry(VIEW_EXEC_OFFSET, alias) + 2 * alias, (u64)(uintptr_t)&desc[1]);
         switch (i) {
-        case 0: mmu_drop_exec_entries(&cpu, pa); break;
-        case 1: mmu_drop_all_exec_entries(&cpu); break;
-        case 2: mmu_fence(&cpu, NULL, NULL); break;
-        case 3: mmu_flush_all(&cpu); break;
+        case 0:
+            mmu_drop_exec_entries(&cpu, pa);
+            break;
+        case 1:
+            mmu_drop_all_exec_entries(&cpu);
+            break;
+        case 2:
+            mmu_fence(&cpu, NULL, NULL);
+            break;
+        case 3:
+            mmu_flush_all(&cpu);
+            break;
         case 4:
             pmp.default_m ^= PMP_X;
             mmu_set_pmp(&cpu, &pmp);
@@ -1280,17 +1313,31 @@ START_TEST(stores_to_code)
         dirty_unmarks = i != 7;
         void *host;
         switch (i) {
-        case 0: check_access(va + 8, 2, STORE); break;
-        case 1: check_access(alias + 4095, 0, STORE); break;
-        case 2: check_access(va + 4092, 3, STORE); break;
-        case 3: ck_assert(mmu_amo_host(&cpu, va, 3, &host) && host == host_of(pa)); break;
-        case 4: ck_assert(mmu_cbo(&cpu, va + 100, 64, true)); break;
+        case 0:
+            check_access(va + 8, 2, STORE);
+            break;
+        case 1:
+            check_access(alias + 4095, 0, STORE);
+            break;
+        case 2:
+            check_access(va + 4092, 3, STORE);
+            break;
+        case 3:
+            ck_assert(mmu_amo_host(&cpu, va, 3, &host) && host == host_of(pa));
+            break;
+        case 4:
+            ck_assert(mmu_cbo(&cpu, va + 100, 64, true));
+            break;
         case 5:
             ck_assert(mmu_lr_host(&cpu, va, 3, &host) && dirty_calls == 0);
             ck_assert(mmu_amo_host(&cpu, va, 2, &host));
             break;
-        case 6: check_access(va + 8, 2, STORE); break;
-        default: check_access(va + 8, 2, STORE); break;
+        case 6:
+            check_access(va + 8, 2, STORE);
+            break;
+        default:
+            check_access(va + 8, 2, STORE);
+            break;
         }
         ck_assert_uint_eq(dirty_calls, 1);
         ck_assert_uint_eq(dirty_page, pa);
@@ -1348,7 +1395,8 @@ START_TEST(atomics)
         u64 off = (u64)1 << log2;
         ck_assert(mmu_amo_host(&cpu, rw + off, log2, &host) && host == host_of(RAM_BASE + off));
         ck_assert(mmu_lr_host(&cpu, rw + off, log2, &host) && host == host_of(RAM_BASE + off));
-        ck_assert(mmu_lr_host(&cpu, ro + off, log2, &host) && host == host_of(RAM_BASE + 0x1000 + off));
+        ck_assert(mmu_lr_host(&cpu, ro + off, log2, &host) &&
+                  host == host_of(RAM_BASE + 0x1000 + off));
         ck_assert(mmu_lr_host(&cpu, romva, log2, &host) && host == rom->host);
         struct {
             u64 va;
@@ -1396,7 +1444,8 @@ START_TEST(debugger)
     ck_assert(v[0] == RAM_BASE + 0x5ff8 && v[1] == RAM_BASE + 0x9000);
     ck_assert(mmu_debug_translate(&cpu, 0x3010, &pa) && pa == DEV_BASE + 0x10);
     ck_assert(!mmu_debug_read(&cpu, 0x3000, v, 8) && !mmu_debug_read(&cpu, 0x2ff8, v, 16));
-    ck_assert(!mmu_debug_translate(&cpu, 0x4000, &pa) && !mmu_debug_translate(&cpu, 1ull << 40, &pa));
+    ck_assert(!mmu_debug_translate(&cpu, 0x4000, &pa) &&
+              !mmu_debug_translate(&cpu, 1ull << 40, &pa));
     ck_assert(get_pte(at) == before && dev_reads == 0 && cpu.status == CPU_OK);
     ck_assert(!entry(VIEW_READ_OFFSET, 0x1000));
     finish();
@@ -1419,7 +1468,7 @@ START_TEST(aliases_fault)
     GError *err = NULL;
     Region *big = bus_add_memory(bus, "big", REGION_RAM, (u64)1 << 36, (u64)12 << 30, &err);
     ck_assert_msg(big != NULL, "%s", err ? err->message : "");
-    ck_assert(_i == 0 || view_needs_canonical_test());
+    ck_assert(view_needs_canonical_test() == (_i == 1 || LAYOUT_UNDER_SANITIZER));
     Region *all[] = {ram, high, rom, big};
     for (unsigned i = 0; i < ARRAY_LEN(all); i++) {
         u64 first = (u64)(uintptr_t)all[i]->host, end = first + all[i]->size;
@@ -1428,6 +1477,14 @@ START_TEST(aliases_fault)
         if (view_needs_canonical_test()) {
             ck_assert(!mmu_is_alias_address(all[i]->host));
             continue;
+        }
+        for (u64 k = 0; k < 256; k++) { /* nothing can get in there later, either */
+            void *want =
+                (void *)(uintptr_t)(((first + below(all[i]->size)) & ~4095ull & mask64(39)) |
+                                    k << 39);
+            void *got = mmap(want, 4096, PROT_NONE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+            ck_assert(got == MAP_FAILED && errno == EEXIST);
         }
         for (unsigned n = 0; n < 4000; n++) {
             u64 host = first + below(all[i]->size);
@@ -1438,7 +1495,8 @@ START_TEST(aliases_fault)
                 ck_assert(mmu_is_alias_address((void *)(uintptr_t)alias));
             }
             /* What straddles either end. */
-            ck_assert(alias == host || (!is_mapped(first - 8 + (k << 39)) && !is_mapped(end + 7 + (k << 39))));
+            ck_assert(alias == host ||
+                      (!is_mapped(first - 8 + (k << 39)) && !is_mapped(end + 7 + (k << 39))));
         }
     }
     ck_assert(!mmu_is_alias_address(&cpu) && !mmu_is_alias_address(cpu.view));
@@ -1450,8 +1508,58 @@ START_TEST(aliases_fault)
 }
 END_TEST
 
+/* Memory in any order of making and freeing keeps its guards and comes zeroed. */
+START_TEST(memory_blocks)
+{
+    mmu_layout_init(_i);
+    enum { BLOCKS = 12 };
+    u8 *host[BLOCKS] = {0};
+    u64 size[BLOCKS];
+    for (unsigned n = 0; n < 1000; n++) {
+        unsigned i = (unsigned)below(BLOCKS);
+        if (host[i]) {
+            guest_memory_free(host[i], size[i]);
+            host[i] = NULL;
+            continue;
+        }
+        size[i] = below(8) ? (1 + below(4)) * 4096 : (1 + below(4)) << 21;
+        host[i] = guest_memory_alloc(size[i], NULL);
+        ck_assert(host[i] && host[i][0] == 0 && host[i][size[i] - 1] == 0);
+        memset(host[i], 0xff, size[i]);
+        u64 at = (u64)(uintptr_t)host[i];
+        ck_assert(!is_mapped(at - 1) && !is_mapped(at + size[i]));
+        ck_assert(view_needs_canonical_test() != mmu_is_alias_address(host[i]));
+    }
+}
+END_TEST
+
+/* A range of residues that is taken anywhere is not used. */
+START_TEST(occupied_windows)
+{
+    u64 taken[2] = {((u64)100 << 39) + ((u64)20 << 30), ((u64)200 << 39) + ((u64)150 << 30)};
+    for (unsigned i = 0; i < 2; i++) {
+        void *p = mmap((void *)(uintptr_t)taken[i], 4096, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+        if (p == MAP_FAILED) {
+            ck_assert(LAYOUT_UNDER_SANITIZER);
+            return;
+        }
+    }
+    start(0);
+    ck_assert(view_needs_canonical_test() == LAYOUT_UNDER_SANITIZER);
+    for (unsigned i = 0; i < 2; i++) {
+        *(u64 *)(uintptr_t)taken[i] = 1; /* still there, still ours */
+        ck_assert(!mmu_is_alias_address((void *)(uintptr_t)taken[i]));
+    }
+    finish();
+}
+END_TEST
+
 START_TEST(address_space_limit)
 {
+    if (LAYOUT_UNDER_SANITIZER) {
+        return; /* which needs more than the limit for itself */
+    }
     struct rlimit limit = {(u64)4 << 30, (u64)4 << 30};
     ck_assert_int_eq(setrlimit(RLIMIT_AS, &limit), 0);
     mmu_layout_init(false);
@@ -1478,8 +1586,8 @@ static u64 resident_bytes(void)
     return (u64)resident * 4096;
 }
 
-/* Three page tables that map all of Sv39's 2^27 pages: a guest that scatters its accesses over them, in many
- * address spaces, makes every entry need its own host pages. */
+/* Three page tables that map all of Sv39's 2^27 pages: a guest that scatters its accesses over
+ * them, in many address spaces, makes every entry need its own host pages. */
 START_TEST(scattered_accesses)
 {
     start(_i);
@@ -1517,8 +1625,8 @@ START_TEST(scattered_accesses)
 }
 END_TEST
 
-/* Garbage for page tables, anywhere for a root, any address: the oracle knows what happens, and sanitizers
- * that nothing else does. */
+/* Garbage for page tables, anywhere for a root, any address: the oracle knows what happens, and
+ * sanitizers that nothing else does. */
 START_TEST(hostile_tables)
 {
     start(_i);
@@ -1527,7 +1635,8 @@ START_TEST(hostile_tables)
         for (unsigned k = 0; k < 512; k++) {
             u64 pte = rnd();
             if (below(4)) { /* plausible: to a table or to data nearby, without reserved bits */
-                u64 pa = below(2) ? TABLES + below(64) * 4096 : RAM_BASE + below(RAM_SIZE / 4096) * 4096;
+                u64 pa =
+                    below(2) ? TABLES + below(64) * 4096 : RAM_BASE + below(RAM_SIZE / 4096) * 4096;
                 pte = pa >> 12 << 10 | (pte & (below(2) ? 0x3f1 : 0x3ff)) | V;
             }
             put_pte(t + k * 8, pte);
@@ -1595,8 +1704,9 @@ static void random_leaf(u64 va, bool global)
     }
     u64 pa = level == 2   ? RAM_BASE
              : level == 1 ? RAM_BASE + below(8) * 0x200000
-             : (u64[]){RAM_BASE + below(64) * 4096, HIGH_BASE + below(4) * 4096, ROM_BASE + 0x1000,
-                       DEV_BASE + below(2) * 4096}[below(8) < 6 ? 0 : below(4)];
+                          : (u64[]){RAM_BASE + below(64) * 4096, HIGH_BASE + below(4) * 4096,
+                                    ROM_BASE + 0x1000,
+                                    DEV_BASE + below(2) * 4096}[below(8) < 6 ? 0 : below(4)];
     u64 flags = (rnd() & 0xde) | V | (below(3) ? A | D | R : 0);
     if (!(flags & R)) {
         flags &= ~(u64)W;
@@ -1640,7 +1750,8 @@ static void random_leaf(u64 va, bool global)
     }
     u64 where = va;
     if (level > 0) {
-        where = (va & ~(level == 2 ? 0x3fffffffull : 0x1fffffull)) + below(1u << (level == 2 ? 30 : 21));
+        where = (va & ~(level == 2 ? 0x3fffffffull : 0x1fffffull)) +
+                below(1u << (level == 2 ? 30 : 21));
     }
     /* The smallest fence that the spec asks for, or now and then a larger one. */
     bool all_spaces = global || below(8) == 0, all_addresses = structure || below(8) == 0;
@@ -1687,7 +1798,8 @@ START_TEST(random_model)
             regime.asid = (u16)s;
             regime.mode = below(20) ? PAGING_SV39 : PAGING_BARE;
             regime.fetch_priv = (u8[]){PRIV_U, PRIV_S, PRIV_U, PRIV_M}[below(4)];
-            regime.data_priv = regime.fetch_priv == PRIV_M && below(2) ? (u8)below(2) : regime.fetch_priv;
+            regime.data_priv =
+                regime.fetch_priv == PRIV_M && below(2) ? (u8)below(2) : regime.fetch_priv;
             regime.sum = below(2);
             regime.mxr = below(8) == 0;
             if (below(200) == 0) {
@@ -1705,7 +1817,8 @@ START_TEST(random_model)
                 for (unsigned i = 0; i < pmp.count; i++) {
                     u64 first = RAM_BASE + below(0x10000) * 4;
                     static const u8 sane[] = {0, PMP_R, PMP_X, PMP_R | PMP_W, PMP_R | PMP_X, 7};
-                    pmp.range[i] = (PmpRange){first, first + (4u << below(14)) - 1, 7, sane[below(6)]};
+                    pmp.range[i] =
+                        (PmpRange){first, first + (4u << below(14)) - 1, 7, sane[below(6)]};
                 }
                 mmu_set_pmp(&cpu, &pmp);
             }
@@ -1718,7 +1831,8 @@ START_TEST(random_model)
         }
         default: {
             bool physical = regime.mode == PAGING_BARE || regime.data_priv == PRIV_M;
-            u64 va = physical ? RAM_BASE + below(8) * 4096 : model_va[below(MODEL_PAGES)] + below(3) * 4096;
+            u64 va = physical ? RAM_BASE + below(8) * 4096
+                              : model_va[below(MODEL_PAGES)] + below(3) * 4096;
             va += below(6) ? below(4088) : 4096 - below(8);
             int access = (int)below(3);
             if (access == FETCH) {
@@ -1745,10 +1859,12 @@ START_TEST(random_model)
             check_entries(va, 64);
         }
         }
-        /* An execute entry anywhere in the current view has to be one that the oracle would grant. */
+        /* An execute entry anywhere in the current view has to be one that the oracle would grant.
+         */
         u64 va = model_va[below(MODEL_PAGES)] + below(3) * 4096;
         u64 x = entry(VIEW_EXEC_OFFSET, va);
-        if (x && (regime.mode == PAGING_BARE || regime.fetch_priv == PRIV_M || view_canonical(va))) {
+        if (x &&
+            (regime.mode == PAGING_BARE || regime.fetch_priv == PRIV_M || view_canonical(va))) {
             if (regime.mode == PAGING_SV39 && regime.fetch_priv != PRIV_M) {
                 must(x + 2 * va == (u64)(uintptr_t)&cpu && expect(va, 4, FETCH).cause < 0,
                      "execute entry of %lx", va);
@@ -1770,17 +1886,34 @@ int main(void)
     Suite *s = suite_create("softmmu");
     TCase *t = tcase_create("softmmu");
     const TTest *const both[] = {
-        bus_regions_and_bounds, bus_mmio_splits, bus_dma_and_code_pages, walk_sv39_permissions,
-        walk_sv32, walk_table_memory, canonical_addresses, fence_by_address, fence_sv32_superpage,
-        address_spaces, sum_mxr_mprv, execute_entries, pmp_partial_pages, stores_to_code, page_crossing,
-        atomics, debugger, aliases_fault, scattered_accesses, hostile_tables, random_model,
+        bus_regions_and_bounds,
+        bus_mmio_splits,
+        bus_dma_and_code_pages,
+        walk_sv39_permissions,
+        walk_sv32,
+        walk_table_memory,
+        canonical_addresses,
+        fence_by_address,
+        fence_sv32_superpage,
+        address_spaces,
+        sum_mxr_mprv,
+        execute_entries,
+        pmp_partial_pages,
+        stores_to_code,
+        page_crossing,
+        atomics,
+        debugger,
+        aliases_fault,
+        memory_blocks,
+        scattered_accesses,
+        hostile_tables,
+        random_model,
     };
     for (unsigned i = 0; i < ARRAY_LEN(both); i++) {
         tcase_add_loop_test(t, both[i], 0, 2);
     }
-#ifndef __SANITIZE_ADDRESS__
-    tcase_add_test(t, address_space_limit); /* the sanitizer itself needs more than the limit */
-#endif
+    tcase_add_test(t, occupied_windows);
+    tcase_add_test(t, address_space_limit);
     tcase_set_timeout(t, 120);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
