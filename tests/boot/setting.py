@@ -66,6 +66,6 @@ def assemble(source, out, *, base=0x80000000):
         file.write(source)
         file.flush()
         subprocess.run([cross_compiler(), "-march=rv64imac_zicsr", "-mabi=lp64", "-mcmodel=medany", "-nostdlib",
-                        "-static", "-Wl,--build-id=none", f"-Wl,-Ttext={base:#x}", "-o", out, file.name],
+                        "-static", "-Wl,--nmagic,--build-id=none", f"-Wl,-Ttext={base:#x}", "-o", out, file.name],
                        check=True)
     return out
