@@ -12,12 +12,10 @@
 #include "frontend-riscv/frontend.h"
 #include "machine/board.h"
 #include "machine/image.h"
-#include "machine/interp.h"
 #include "machine/loader.h"
 #include "machine/machine.h"
+#include "machine/translator.h"
 #include "softmmu/bus.h"
-
-typedef struct Backend Backend;
 
 /* A hart has two deadlines in ticks of the time CSR: mtimecmp of the CLINT and its own stimecmp. */
 enum { TIMER_M, TIMER_S, TIMER_COUNT };
@@ -53,11 +51,8 @@ struct Machine {
     MachineHart *harts;
     unsigned hart_count;
 
-    CodeSpace space;
-    Interp *interp;   /* T0 or ... */
-    Backend *backend; /* ... T1 */
-    Exec *exec;
-    FILE *perf_map;
+    Translator *translator;
+    Exec *exec; /* the translator's */
 
     /* Read by machine_new, which has to look into them, for the first loading. NULL later. */
     Image *kernel, *firmware;

@@ -19,7 +19,6 @@
 
 #define MIB ((u64)1 << 20)
 
-enum { MAX_BLOCK_INSNS = 128 };
 
 /* Bare addressing reaches physical addresses below 2^39, RV32 all of 32 bits. */
 #define RAM_END_RV64 ((u64)1 << 39)
@@ -101,69 +100,6 @@ static void finish(void *opaque, FinishKind kind, int code)
 static void quit_key(void *opaque)
 {
     machine_request(opaque, REQUEST_QUIT, 0);
-}
-
-static bool op_translate(void *opaque, const u8 *page, u32 offset, const u8 *next_page,
-                         unsigned max_insns, IrBlock *out)
-{
-    Machine *m = opaque;
-    TranslateInput in = {m->model, page, offset, next_page, max_insns};
-    return riscv_translate(&in, out) == TRANSLATE_OK;
-}
-
-static void op_disassemble(void *opaque, FILE *out, const IrBlock *block, const u8 *page,
-                           const u8 *next_page, u64 page_va)
-{
-    Machine *m = opaque;
-    for (u32 i = 0; i < block->count; i++) {
-        const IrInsn *mark = &block->insns[i];
-        if (mark->op != IR_insn) {
-            continue;
-        }
-        u32 code = 0;
-        for (unsigned k = 0; k < mark->aux && k < 4; k++) {
-            u32 at = (u32)mark->imm + k;
-            const u8 *from = at < VIEW_PAGE_SIZE ? page : next_page;
-            code |= from ? (u32)from[at % VIEW_PAGE_SIZE] << (8 * k) : 0;
-        }
-        char text[128];
-        u64 pc = page_va + (u64)(s64)mark->imm;
-        riscv_disassemble(m->model, code, pc, text, sizeof(text));
-        fprintf(out, "0x%08" PRIx64 ":  %0*x%*s  %s\n", pc, mark->aux == 2 ? 4 : 8, code,
-                mark->aux == 2 ? 4 : 0, "", text);
-    }
-}
-
-/* The backend's functions under the types that core/exec knows. */
-static bool jit_compile(void *b, const IrBlock *block, u32 next_page_expected, u32 at, u32 room,
-                        CompiledBlock *out)
-{
-    return backend_compile(b, block, next_page_expected, at, room, out);
-}
-
-static u32 jit_miss_stub(const void *b)
-{
-    return backend_miss_stub(b);
-}
-
-static CpuExit jit_enter(void *b, CpuState *cpu, u32 entry, u32 *link_jump)
-{
-    return backend_enter(b, cpu, entry, link_jump);
-}
-
-static void jit_link(const void *b, const CodeLink *link, u32 target, u32 page)
-{
-    backend_link(b, link, target, page);
-}
-
-static void jit_unlink(const void *b, const CodeLink *link)
-{
-    backend_unlink(b, link);
-}
-
-static void jit_disassemble(FILE *out, const void *b, u32 start, u32 size)
-{
-    backend_disassemble(out, b, start, size);
 }
 
 /* ---- Assembly ------------------------------------------------------------------------------- */
@@ -290,89 +226,25 @@ static bool make_harts(Machine *m, GError **err)
     return true;
 }
 
-/* Chooses the engine: T1 where the host can, unless T0 was asked for. */
-static bool make_engine(Machine *m, ExecOps *ops, GError **err)
-{
-    GError *problem = NULL;
-    if (!m->options->interp && !backend_host_ok(&problem)) {
-        fprintf(stderr, "stag: %s; interpreting instead, which is slow\n", problem->message);
-        g_clear_error(&problem);
-    } else if (!m->options->interp) {
-        unsigned count;
-        const IrHotReg *regs = riscv_hot_regs(&count);
-        g_autofree BackendHotReg *hot = g_new0(BackendHotReg, count);
-        for (unsigned i = 0; i < count; i++) {
-            hot[i] = (BackendHotReg){regs[i].offset, regs[i].is_float};
-        }
-        BackendConfig config = {
-            .space = m->space,
-            .stub_area = (u32)(uintptr_t)m->space.exec,
-            .stub_area_size = EXEC_STUB_AREA,
-            .hot = hot,
-            .hot_count = count,
-            .canonical_test = view_needs_canonical_test(),
-            .xlen = m->model->rv32 ? IR_I32 : IR_I64,
-        };
-        m->backend = backend_new(&config, err);
-        if (!m->backend) {
-            return false;
-        }
-        ops->backend = m->backend;
-        ops->compile = jit_compile;
-        ops->miss_stub = jit_miss_stub;
-        ops->enter = jit_enter;
-        ops->link = jit_link;
-        ops->unlink = jit_unlink;
-        ops->disassemble_host = jit_disassemble;
-        return true;
-    }
-    m->interp = interp_new(&m->space, riscv_guard_failed);
-    interp_fill_ops(m->interp, ops);
-    return true;
-}
-
-static void map_stub(void *opaque, const char *name, u32 start, u32 size)
-{
-    fprintf(opaque, "%x %x %s\n", start, size, name);
-}
-
+/* T1 where the host can, unless T0 was asked for. */
 static bool make_translator(Machine *m, GError **err)
 {
-    ExecOps ops = {
-        .opaque = m,
-        .translate = op_translate,
-        .take_trap = riscv_take_trap,
-        .guard_failed = riscv_guard_failed,
-        .dump_cpu = riscv_dump_state,
-        .disassemble = op_disassemble,
+    g_autoptr(GError) problem = NULL;
+    TranslatorConfig config = {
+        .accel = m->options->interp ? ACCEL_INTERP : ACCEL_JIT,
+        .cache_size = m->options->code_cache,
+        .max_insns = m->options->single_step ? 1 : 0,
+        .perf_map = m->options->perf_map,
     };
-    if (!exec_code_space_new(m->options->code_cache, &m->space, err) || !make_engine(m, &ops, err)) {
+    if (config.accel == ACCEL_JIT && !backend_host_ok(&problem)) {
+        fprintf(stderr, "stag: %s; interpreting instead, which is slow\n", problem->message);
+        config.accel = ACCEL_INTERP;
+    }
+    m->translator = translator_new(&config, m->model, m->bus, err);
+    if (!m->translator) {
         return false;
     }
-    if (m->options->perf_map) {
-        g_autofree char *path = g_strdup_printf("/tmp/perf-%d.map", getpid());
-        m->perf_map = fopen(path, "we");
-        if (!m->perf_map) {
-            return stag_error(err, "-perfmap: %s can't be written: %s", path, g_strerror(errno));
-        }
-        if (m->backend) {
-            backend_for_each_stub(m->backend, map_stub, m->perf_map);
-        }
-    }
-    ExecConfig config = {
-        .max_insns = m->options->single_step ? 1 : MAX_BLOCK_INSNS,
-        .xlen = m->model->rv32 ? IR_I32 : IR_I64,
-        .links = !log_on(LOG_EXEC | LOG_CPU),
-        .perf_map = m->perf_map,
-    };
-    m->exec = exec_new(&ops, &config, &m->space, m->bus, err);
-    if (!m->exec) {
-        m->space.exec = NULL; /* it was handed over */
-        return false;
-    }
-    if (m->backend) {
-        backend_set_find_block(m->backend, exec_find_block, m->exec);
-    }
+    m->exec = translator_exec(m->translator);
     for (unsigned i = 0; i < m->hart_count; i++) {
         exec_add_hart(m->exec, m->cpus[i]);
     }
@@ -480,15 +352,9 @@ void machine_free(Machine *m)
     }
     board_devices_free(m->devices);
     char_free(m->console);
-    if (m->exec) {
-        exec_free(m->exec);
-    } else if (m->space.exec) {
-        exec_code_space_free(&m->space);
+    if (m->translator) {
+        translator_free(m->translator);
     }
-    if (m->backend) {
-        backend_free(m->backend);
-    }
-    interp_free(m->interp);
     for (unsigned i = 0; i < m->hart_count; i++) {
         if (m->cpus[i]->mmu) {
             mmu_free(m->cpus[i]->mmu);
@@ -497,9 +363,6 @@ void machine_free(Machine *m)
     }
     if (m->bus) {
         bus_free(m->bus);
-    }
-    if (m->perf_map) {
-        fclose(m->perf_map);
     }
     image_free(m->kernel);
     image_free(m->firmware);
