@@ -17,6 +17,8 @@
 
 typedef struct Backend Backend;
 
+enum { BACKEND_STUB_AREA = 16 << 10 }; /* bytes that the shared stubs may take */
+
 typedef struct BackendHotReg {
     u16 offset; /* in CpuState */
     bool is_float;

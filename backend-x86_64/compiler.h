@@ -1,0 +1,337 @@
+/*
+ * The compiler's state while it walks over one block, and the small set of operations on values and registers that
+ * selection is written with. Private to the backend.
+ *
+ * Where a value can be:
+ *   LOC_CONST   nowhere: it is an immediate
+ *   LOC_HOME    in a guest register: its host register if it is mapped, else its slot in CpuState. getreg makes
+ *               such an alias and costs nothing; only when the register is overwritten while the
+ *               value is still needed is it copied away
+ *   LOC_TEMP    in rdi or rsi; `home` says whether a guest register in memory holds the same
+ *   LOC_XTEMP   in xmm12, xmm13 or xmm14
+ *   LOC_SPILL   on the host stack
+ * Operations compute straight into a mapped guest register when the backward pass has found that a setreg of it
+ * follows before anything can observe the register (Val.hint).
+ */
+#ifndef STAG_BACKEND_X86_64_COMPILER_H
+#define STAG_BACKEND_X86_64_COMPILER_H
+
+#include "backend-x86_64/asm.h"
+#include "backend-x86_64/backend.h"
+#include "core/base/error.h"
+#include "softmmu/view.h"
+
+enum {
+    SLOTS = 64,            /* x0..x31, f0..f31 */
+    MAPPED_INTS = 9,
+    MAPPED_FLOATS = 12,
+    XSCRATCH = 15,         /* xmm15 belongs to the operation in progress */
+    BEXTR_INDEX = VIEW_PAGE_SHIFT | VIEW_INDEX_BITS << 8, /* r14: bextr gives the table index of an address */
+    HOT_MARGIN = 512,      /* more bytes than the code of one record */
+    CALL_MARGIN = 2048,    /* ... of a call, which may move all guest registers' old values */
+    COLD_MARGIN = 256,     /* ... its cold part and tables, each */
+    MAX_COLD = 3 * IR_MAX_INSNS,
+};
+
+/* The host stack frame of generated code, from rsp. A stub that was called sees it 8 bytes higher. */
+enum {
+    FRAME_PACKED = 0,      /* u32: page offset of the instruction | instructions to refund << 12 */
+    FRAME_RESULT = 8,
+    FRAME_ARG = 16,        /* four words */
+    FRAME_GUEST_MXCSR = 48,
+    FRAME_HOST_MXCSR = 52,
+    FRAME_SAVED = 56,      /* rdi, rsi */
+    FRAME_XSAVED = 72,     /* xmm12..15, low halves */
+    FRAME_LINK = 104,
+    FRAME_SPILL = 112,     /* one word per value, at most */
+    FRAME_SIZE = FRAME_SPILL + 8 * IR_MAX_INSNS,
+};
+_Static_assert(FRAME_SIZE % 16 == 0, "calls from stubs are aligned");
+
+static inline s32 cpu_disp(u32 offset)
+{
+    return (s32)offset - (s32)CPU_OFFSET_X(16);
+}
+
+static inline Rm rm_cpu(u32 offset)
+{
+    return rm_mem(RBP, cpu_disp(offset));
+}
+
+static inline Rm rm_frame(s32 offset)
+{
+    return rm_mem(RSP, offset);
+}
+#define RM_BUDGET rm_cpu(offsetof(CpuState, budget))
+
+typedef enum HomeKind { HOME_MEM, HOME_INT, HOME_XMM } HomeKind;
+
+/* A guest register's place between blocks. */
+typedef struct Home {
+    u8 kind;
+    u8 reg;
+    s16 disp; /* of its slot, from rbp */
+} Home;
+
+/* Shared code and data in the stub area, by code address. */
+typedef struct Stubs {
+    u32 enter, miss;
+    u32 leave;         /* esi = CpuExit, edi = link jump; pc and budget are right */
+    u32 exit_packed[EXIT_HALT + 1]; /* esi = packed: before an instruction (budget, trap, guard, next page) */
+    u32 exit_after[EXIT_HALT + 1];  /* esi = target as page offset, edi = link (next, link) */
+    u32 exit_jump;     /* rdi = target address: EXIT_NEXT */
+    u32 exit_status;   /* esi = packed: the helper's status decides (leave) */
+    u32 load[4], store[4]; /* rdi = va, rsi = value */
+    u32 crosses[4];    /* r14 = va: flags are "be" if an access of the size stays in the page; restores r14 */
+    u32 atomic;        /* arguments in the frame */
+    u32 call[2][2][2]; /* [touches FP state][wants pc][may set the status] rdi = helper */
+    u32 eval_fp, eval_int;
+    u32 data;
+    u32 end;
+} Stubs;
+
+/* Constants in the stub area: 16-byte entries at Stubs.data, both halves the same unless said otherwise. */
+typedef enum Data {
+    DATA_ZERO,
+    DATA_UPPER32,  /* ones in bits 63:32: what NaN boxing adds to an F32 */
+    DATA_UPPER48,
+    DATA_SIGN64, DATA_ABS64,
+    DATA_SIGN32,   /* bit 31 */
+    DATA_ABS32,    /* all but bit 31 */
+    DATA_LOW32, DATA_LOW16,
+    DATA_NAN64, DATA_NAN32, DATA_NAN16, /* canonical, boxed */
+    DATA_F64_U32_MAX, DATA_F32_U32_MAX, /* largest that fits an unsigned 32-bit integer */
+    DATA_F64_2P63, DATA_F32_2P63,
+    DATA_M55, DATA_M33, DATA_M0F, /* 0x5555..., for brev8 */
+    DATA_70,                      /* 0x7070..., for xperm8 */
+    DATA_COUNT,
+} Data;
+
+struct Backend {
+    BackendConfig config;
+    Home homes[SLOTS];
+    Stubs stubs;
+    u8 operands[IR_OP_COUNT]; /* number, from ir_op_info */
+    u8 flags[IR_OP_COUNT];    /* OPF_* */
+    BackendFindBlock find_block;
+    void *find_opaque;
+};
+
+enum { OPF_RESULT = 1, OPF_DEAD_OK = 2 /* may be dropped if unused */, OPF_BARRIER = 4 /* guest state is seen */,
+       OPF_INT_PURE = 8 /* ir_eval_int knows it */ };
+
+typedef enum Loc { LOC_NONE, LOC_DEAD, LOC_CONST, LOC_HOME, LOC_TEMP, LOC_XTEMP, LOC_SPILL } Loc;
+
+enum {
+    VAL_ZX = 1,    /* bits 63:32 are zero */
+    VAL_BOX32 = 2, /* bits 63:32 are ones */
+    VAL_BOX16 = 4, /* bits 63:16 are ones */
+};
+
+typedef struct Val {
+    u8 loc;
+    u8 reg;      /* LOC_TEMP, LOC_XTEMP */
+    s8 home;     /* LOC_HOME: slot; LOC_TEMP, LOC_XTEMP: a slot in memory that holds it too, or -1 */
+    u8 flags;    /* VAL_*, about the 64 bits in its place */
+    u16 uses;    /* that are still to come */
+    u16 rep;     /* the value that this one is merged with; itself if none */
+    u16 spill;   /* LOC_SPILL: word in the frame */
+    u16 hint_at; /* index of the setreg, when hint >= 0 */
+    s8 hint;     /* slot to compute into, or -1 */
+    s8 setslot;  /* during the backward pass: slot of the nearest setreg of this value */
+} Val;
+
+/* Where an operand is, for an instruction. */
+typedef enum OpndKind { O_REG, O_MEM, O_IMM, O_XMM } OpndKind;
+typedef struct Opnd {
+    u8 kind;
+    u8 reg;   /* O_REG, O_XMM, O_MEM: base */
+    s32 disp; /* O_MEM */
+    s64 imm;
+} Opnd;
+
+/* Code that is emitted behind the block's hot part. */
+typedef enum ColdKind {
+    COLD_BUDGET, COLD_EXIT, COLD_LOAD, COLD_STORE, COLD_ATOMIC, COLD_LINK, COLD_BRANCH, COLD_DIV,
+    COLD_EVAL, COLD_NAN, COLD_FMA_NAN, COLD_MINMAX, COLD_UNBOX,
+} ColdKind;
+
+typedef struct Cold {
+    u8 kind;
+    u8 size;         /* log2 of an access */
+    u8 reg, reg2, reg3; /* meaning by kind */
+    u8 type;
+    bool flag;
+    u16 ir;          /* record */
+    u8 *slow[3];     /* displacements of jumps to the (slow) entry */
+    u8 *mis;         /* displacement of the jump to the misaligned entry */
+    u8 *access;      /* the instruction that may fault, also where the misaligned entry goes on */
+    u8 *back;        /* where the fast path goes on */
+    u32 packed;
+    s32 target;
+    Opnd opnd[3];
+} Cold;
+
+typedef struct Fault {
+    u32 access, cold; /* offsets from the block's start */
+} Fault;
+
+typedef struct Compiler {
+    Asm a;
+    const Backend *backend;
+    const IrBlock *block;
+    CompiledBlock *out;
+    u8 *start, *limit;
+    u32 index;        /* record in progress */
+    u32 next_page_expected;
+    u32 insns_started; /* guest instructions begun */
+    u32 offset;        /* of the current one in the page */
+    bool x64;          /* XLEN is 64 */
+
+    u32 busy;          /* host integer registers that the operation in progress uses */
+    u32 xbusy;
+    bool r14_dirty;
+    IrValue owner[16]; /* value in rdi, rsi */
+    IrValue xowner[16];
+    IrValue home_value[SLOTS]; /* value that stands for a guest register's contents */
+    u8 home_flags[SLOTS];
+
+    u16 spill_count, spill_free_count, spill_pending_count;
+    u16 spill_pending[4];
+    u32 cold_count, fault_count;
+
+    Val val[IR_MAX_INSNS];
+    s64 konst[IR_MAX_INSNS];
+    u16 spill_free[IR_MAX_INSNS];
+    Fault faults[IR_MAX_INSNS];
+    Cold cold[MAX_COLD];
+} Compiler;
+
+/* select.c */
+bool compile_block(Compiler *c); /* false: not enough room */
+
+/* int.c */
+void select_int(Compiler *c, const IrInsn *in);
+bool fits32(s64 v);
+HostCond emit_compare(Compiler *c, const IrInsn *in); /* does not release the operands */
+void cold_div(Compiler *c, const Cold *k);
+void eval_call(Compiler *c, u32 stub, const IrInsn *in, const Opnd *args, unsigned count);
+
+/* registers.c */
+void backward_pass(Compiler *c);
+Opnd opnd(Compiler *c, IrValue v);
+void release(Compiler *c, IrValue v);
+int alloc_int(Compiler *c);
+int alloc_xmm(Compiler *c);
+int dest_int(Compiler *c, const Opnd *a, const Opnd *b);
+int dest_xmm(Compiler *c, const Opnd *a);
+void define_int(Compiler *c, int reg, u8 flags);
+void define_xmm(Compiler *c, int reg, u8 flags);
+void flush_ints(Compiler *c);
+void detach_all_homes(Compiler *c);
+void op_begin(Compiler *c);
+void op_end(Compiler *c);
+void sel_const(Compiler *c, const IrInsn *in);
+void sel_getreg(Compiler *c, const IrInsn *in);
+void sel_setreg(Compiler *c, const IrInsn *in);
+void alias_of(Compiler *c, IrValue v);
+void set_home_alias(Compiler *c, unsigned slot, u8 flags);
+
+static inline IrValue rep(const Compiler *c, IrValue v)
+{
+    return c->val[v].rep;
+}
+
+static inline Rm opnd_rm(const Opnd *o)
+{
+    return o->kind == O_MEM ? rm_mem(o->reg, o->disp) : rm_reg(o->reg);
+}
+
+static inline bool is_reg(const Opnd *o, unsigned reg)
+{
+    return o->kind == O_REG && o->reg == reg;
+}
+
+static inline bool is_xmm(const Opnd *o, unsigned reg)
+{
+    return o->kind == O_XMM && o->reg == reg;
+}
+
+void load_int(Compiler *c, bool w, unsigned dst, const Opnd *o);  /* leaves the flags alone */
+unsigned need_reg(Compiler *c, bool w, Opnd *o);                  /* ... in a register, which is then in *o */
+void need_rm(Compiler *c, bool w, Opnd *o);                       /* ... in a register or memory */
+void load_xmm(Compiler *c, unsigned dst, const Opnd *o);
+unsigned need_xmm(Compiler *c, Opnd *o);
+void need_xrm(Compiler *c, Opnd *o);
+
+/* memory.c */
+void sel_ld(Compiler *c, const IrInsn *in);
+void sel_st(Compiler *c, const IrInsn *in);
+void sel_amo(Compiler *c, const IrInsn *in);
+void sel_cas(Compiler *c, const IrInsn *in);
+void sel_lr(Compiler *c, const IrInsn *in);
+void sel_sc(Compiler *c, const IrInsn *in);
+void cold_load(Compiler *c, const Cold *k);
+void cold_store(Compiler *c, const Cold *k);
+void cold_atomic(Compiler *c, const Cold *k);
+bool atomic_slow(CpuState *cpu, u64 va, u64 b, u64 d, u64 info, u64 *result);
+
+/* control.c */
+void emit_entry(Compiler *c);
+void sel_br(Compiler *c, const IrInsn *in);
+void sel_goto(Compiler *c, s32 target);
+void sel_jump(Compiler *c, const IrInsn *in);
+void sel_next(Compiler *c, const IrInsn *in);
+void sel_leave(Compiler *c);
+void sel_trap(Compiler *c, const IrInsn *in);
+void sel_guard(Compiler *c, const IrInsn *in);
+void sel_guard_next_page(Compiler *c);
+void sel_call(Compiler *c, const IrInsn *in);
+void cold_budget(Compiler *c, const Cold *k);
+void cold_exit(Compiler *c, const Cold *k);
+void cold_link(Compiler *c, const Cold *k);
+void cold_branch(Compiler *c, const Cold *k);
+u32 packed_before(const Compiler *c); /* for leaving before the current instruction */
+u32 unfinished_after(const Compiler *c); /* instructions to refund when leaving after it */
+
+/* fp.c */
+void select_fp(Compiler *c, const IrInsn *in);
+void cold_eval(Compiler *c, const Cold *k);
+void cold_nan(Compiler *c, const Cold *k);
+void cold_fma_nan(Compiler *c, const Cold *k);
+void cold_minmax(Compiler *c, const Cold *k);
+void cold_unbox(Compiler *c, const Cold *k);
+
+/* stubs.c */
+bool make_stubs(Backend *backend, GError **err);
+static inline Rm rm_data(const Compiler *c, Data d)
+{
+    return rm_code(c->backend->stubs.data + 16 * (u32)d);
+}
+
+/* fault.c */
+bool fault_register(Backend *backend, GError **err);
+void fault_unregister(Backend *backend);
+
+static inline u32 code_offset(const Compiler *c, const u8 *p)
+{
+    return (u32)(p - c->start);
+}
+
+static inline Cold *new_cold(Compiler *c, ColdKind kind)
+{
+    Cold *k = &c->cold[c->cold_count++];
+    k->kind = (u8)kind;
+    k->ir = (u16)c->index;
+    k->slow[0] = k->slow[1] = k->slow[2] = NULL;
+    k->mis = NULL;
+    k->access = NULL;
+    return k;
+}
+
+static inline void add_fault(Compiler *c, const u8 *access)
+{
+    c->faults[c->fault_count++] = (Fault){code_offset(c, access), code_offset(c, c->a.p)};
+}
+
+#endif

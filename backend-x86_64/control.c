@@ -1,0 +1,347 @@
+/*
+ * How a block is entered and left: the budget, direct jumps that are linked by patching, indirect jumps through the
+ * execute table, guards, traps and helper calls.
+ *
+ * Instructions are counted for the whole block on entry. Every way out gives back those that did not run, so the
+ * count is exact there. A taken branch in the middle of a block gives back before it jumps; if the
+ * budget was made negative by a kick meanwhile, the addition carries, and the block leaves instead of
+ * making the kick forgotten.
+ */
+#include "backend-x86_64/compiler.h"
+
+u32 packed_before(const Compiler *c)
+{
+    const u32 started = c->insns_started;
+    const u32 unfinished = c->block->guest_insns - (started ? started - 1 : 0);
+    return c->offset | unfinished << VIEW_PAGE_SHIFT;
+}
+
+u32 unfinished_after(const Compiler *c)
+{
+    return c->block->guest_insns - c->insns_started;
+}
+
+static bool in_page(s32 target)
+{
+    return target >= 0 && target < (s32)VIEW_PAGE_SIZE;
+}
+
+void emit_entry(Compiler *c)
+{
+    alu_mi(&c->a, true, ALU_SUB, RM_BUDGET, (s32)c->block->guest_insns);
+    Cold *k = new_cold(c, COLD_BUDGET);
+    k->slow[0] = jcc_fwd(&c->a, CC_S);
+    k->packed = c->block->page_offset | c->block->guest_insns << VIEW_PAGE_SHIFT;
+}
+
+void cold_budget(Compiler *c, const Cold *k)
+{
+    bind(&c->a, k->slow[0]);
+    mov_ri(&c->a, RSI, k->packed);
+    jmp_to(&c->a, c->backend->stubs.exit_packed[EXIT_BUDGET]);
+}
+
+/* Leaves with EXIT_NEXT or EXIT_LINK at page offset `target`. */
+static void leave_at(Compiler *c, CpuExit why, s32 target, u32 link)
+{
+    mov_ri(&c->a, RDI, link);
+    mov_ri(&c->a, RSI, (u32)target);
+    jmp_to(&c->a, c->backend->stubs.exit_after[why]);
+}
+
+/* Gives `n` instructions back on the way to page offset `target`. */
+static void refund(Compiler *c, u32 n, s32 target)
+{
+    if (n) {
+        alu_mi(&c->a, true, ALU_ADD, RM_BUDGET, (s32)n);
+        u8 *quiet = jcc8_fwd(&c->a, CC_AE);
+        leave_at(c, EXIT_NEXT, target, 0);
+        bind8(&c->a, quiet);
+    }
+}
+
+/* Makes the byte `ahead` bytes from here one whose address is a multiple of 4. */
+static void align_ahead(Compiler *c, unsigned ahead)
+{
+    nops(&c->a, -(asm_here(&c->a) + ahead) & 3);
+}
+
+/* Notes a link whose displacement field is at `field`; its stub comes with the cold code. */
+static Cold *new_link(Compiler *c, const u8 *field, s32 target)
+{
+    CompiledBlock *out = c->out;
+    Cold *k = new_cold(c, COLD_LINK);
+    k->packed = out->link_count;
+    k->target = target;
+    CodeLink *link = &out->links[out->link_count++];
+    link->jump = asm_here(&c->a) - (u32)(c->a.p - field);
+    link->stub = 0;
+    link->expect = 0;
+    link->target = target;
+    return k;
+}
+
+static bool links_left(const Compiler *c)
+{
+    return c->out->link_count < CODE_MAX_LINKS;
+}
+
+/* A direct jump to page offset `target`, unconditional. */
+static void direct_jump(Compiler *c, s32 target)
+{
+    Asm *a = &c->a;
+    if (!links_left(c)) {
+        leave_at(c, EXIT_NEXT, target, 0);
+        return;
+    }
+    if (in_page(target)) {
+        align_ahead(c, 1);
+        u8 *field = jmp_fwd(a);
+        new_link(c, field, target)->slow[0] = field;
+        return;
+    }
+    /* The target page's execute entry has to be the one that was linked. */
+    const s32 delta = (s32)((u32)target & ~(u32)(VIEW_PAGE_SIZE - 1));
+    x86(a, X_LEA | w_if(c->x64), RDI, rm_mem(R13, delta), 0);
+    vex(a, V_BEXTR | X_W, RSI, R14, rm_reg(RDI), 0);
+    x86(a, X_MOV_LOAD | X_W, RSI, rm_index(R15, RSI, 3, (s32)VIEW_EXEC_OFFSET), 0);
+    x86(a, X_TEST | X_W, RSI, rm_reg(RSI), 0);
+    u8 *none = jcc_fwd(a, CC_E); /* 0 + 2 * va might be the expected address by chance */
+    x86(a, X_LEA | X_W, RSI, rm_index(RSI, RDI, 1, 0), 0);
+    align_ahead(c, 3);
+    x86(a, 0x81 | X_W, ALU_CMP, rm_reg(RSI), 4);
+    emit32(a, CODE_NO_PAGE);
+    const u32 expect = asm_here(a) - 4;
+    u8 *other = jcc_fwd(a, CC_NE);
+    mov_rr(a, true, R13, RDI);
+    align_ahead(c, 1);
+    u8 *field = jmp_fwd(a);
+    Cold *k = new_link(c, field, target);
+    k->slow[0] = field;
+    k->slow[1] = other;
+    k->slow[2] = none;
+    c->out->links[k->packed].expect = expect;
+}
+
+/* Where an unlinked jump leads. */
+void cold_link(Compiler *c, const Cold *k)
+{
+    Asm *a = &c->a;
+    CodeLink *link = &c->out->links[k->packed];
+    link->stub = asm_here(a);
+    bind(a, k->slow[0]);
+    if (k->slow[1]) {
+        /* Reached with r13 changed already when the link is undone by another thread at the wrong moment. */
+        const s32 delta = (s32)((u32)k->target & ~(u32)(VIEW_PAGE_SIZE - 1));
+        alu_mi(a, c->x64, ALU_SUB, rm_reg(R13), delta);
+        bind(a, k->slow[1]);
+        bind(a, k->slow[2]);
+    }
+    leave_at(c, EXIT_LINK, k->target, link->jump);
+}
+
+void sel_goto(Compiler *c, s32 target)
+{
+    refund(c, unfinished_after(c), target);
+    direct_jump(c, target);
+}
+
+void sel_br(Compiler *c, const IrInsn *in)
+{
+    Asm *a = &c->a;
+    u8 *begin = a->p;
+    const HostCond cc = emit_compare(c, in);
+    release(c, in->a);
+    release(c, in->b);
+    op_end(c);
+    const u32 n = unfinished_after(c);
+    if (in_page(in->imm) && n == 0 && links_left(c)) {
+        /* Padding goes in front of the comparison, so that it fuses with the jump. */
+        const unsigned pad = -(asm_here(a) + 2) & 3;
+        if (pad) {
+            const size_t length = (size_t)(a->p - begin);
+            memmove(begin + pad, begin, length);
+            a->p = begin;
+            nops(a, pad);
+            a->p += length;
+        }
+        u8 *field = jcc_fwd(a, cc);
+        new_link(c, field, in->imm)->slow[0] = field;
+        return;
+    }
+    Cold *k = new_cold(c, COLD_BRANCH);
+    k->slow[0] = jcc_fwd(a, cc);
+    k->target = in->imm;
+    k->packed = n;
+}
+
+void cold_branch(Compiler *c, const Cold *k)
+{
+    bind(&c->a, k->slow[0]);
+    refund(c, k->packed, k->target);
+    direct_jump(c, k->target);
+}
+
+/*
+ * Indirect jump: rdi = target. r13, which is about to change anyway, tests that bits 63:38 are all the same. The
+ * entry leads to the page's descriptor: its word for the target is the code address.
+ */
+void sel_jump(Compiler *c, const IrInsn *in)
+{
+    Asm *a = &c->a;
+    const Stubs *stubs = &c->backend->stubs;
+    const Opnd target = opnd(c, in->a);
+    release(c, in->a);
+    if (target.kind == O_REG) {
+        mov_rr(a, c->x64, RDI, target.reg);
+    } else {
+        load_int(c, c->x64, RDI, &target);
+    }
+    if (unfinished_after(c)) {
+        alu_mi(a, true, ALU_ADD, RM_BUDGET, (s32)unfinished_after(c));
+        jcc_to(a, CC_B, stubs->exit_jump);
+    }
+    if (c->x64) {
+        mov_rr(a, true, R13, RDI);
+        shift_i(a, true, 7, R13, VIEW_PAGE_SHIFT + VIEW_INDEX_BITS - 1);
+        alu_mi(a, true, ALU_ADD, rm_reg(R13), 1);
+        alu_mi(a, true, ALU_CMP, rm_reg(R13), 1);
+        jcc_to(a, CC_A, stubs->exit_jump);
+    }
+    vex(a, V_BEXTR | X_W, RSI, R14, rm_reg(RDI), 0);
+    x86(a, X_MOV_LOAD | X_W, RSI, rm_index(R15, RSI, 3, (s32)VIEW_EXEC_OFFSET), 0);
+    x86(a, X_TEST | X_W, RSI, rm_reg(RSI), 0);
+    jcc_to(a, CC_E, stubs->exit_jump);
+    mov_rr(a, c->x64, R13, RDI);
+    alu_mi(a, c->x64, ALU_AND, rm_reg(R13), -(s32)VIEW_PAGE_SIZE);
+    x86(a, X_MOV_LOAD, RSI, rm_index(RSI, RDI, 1, 0), 0);
+    x86(a, 0xff, 4, rm_reg(RSI), 0);
+}
+
+void sel_next(Compiler *c, const IrInsn *in)
+{
+    const u32 n = unfinished_after(c);
+    if (n) {
+        alu_mi(&c->a, true, ALU_ADD, RM_BUDGET, (s32)n);
+    }
+    leave_at(c, EXIT_NEXT, in->imm, 0);
+}
+
+void sel_leave(Compiler *c)
+{
+    mov_ri(&c->a, RSI, packed_before(c));
+    jmp_to(&c->a, c->backend->stubs.exit_status);
+}
+
+void sel_trap(Compiler *c, const IrInsn *in)
+{
+    Asm *a = &c->a;
+    const Opnd value = opnd(c, in->a);
+    release(c, in->a);
+    if (value.kind == O_REG) {
+        mov_rr(a, c->x64, RDI, value.reg);
+    } else {
+        load_int(c, c->x64, RDI, &value);
+    }
+    x86(a, X_MOV_STORE | X_W, RDI, rm_cpu(offsetof(CpuState, trap_value)), 0);
+    mov_mi(a, true, rm_cpu(offsetof(CpuState, trap_cause)), in->aux);
+    mov_ri(a, RSI, packed_before(c));
+    jmp_to(a, c->backend->stubs.exit_packed[EXIT_TRAP]);
+}
+
+static Cold *new_exit(Compiler *c, CpuExit why)
+{
+    Cold *k = new_cold(c, COLD_EXIT);
+    k->size = (u8)why;
+    k->packed = packed_before(c);
+    k->target = 0;
+    return k;
+}
+
+void cold_exit(Compiler *c, const Cold *k)
+{
+    Asm *a = &c->a;
+    bind(a, k->slow[0]);
+    if (k->slow[1]) {
+        bind(a, k->slow[1]);
+    }
+    if (k->size == EXIT_GUARD) {
+        mov_mi(a, false, rm_cpu(offsetof(CpuState, exit_arg)), k->target);
+    }
+    mov_ri(a, RSI, k->packed);
+    jmp_to(a, c->backend->stubs.exit_packed[k->size]);
+}
+
+void sel_guard(Compiler *c, const IrInsn *in)
+{
+    x86(&c->a, 0x80, ALU_CMP, rm_cpu((u32)in->imm), 1);
+    emit8(&c->a, 0);
+    Cold *k = new_exit(c, EXIT_GUARD);
+    k->target = in->aux;
+    k->slow[0] = jcc_fwd(&c->a, CC_E);
+}
+
+void sel_guard_next_page(Compiler *c)
+{
+    Asm *a = &c->a;
+    flush_ints(c);
+    Cold *k = new_exit(c, EXIT_NEXT_PAGE);
+    x86(a, X_LEA | w_if(c->x64), RDI, rm_mem(R13, (s32)VIEW_PAGE_SIZE), 0);
+    vex(a, V_BEXTR | X_W, RSI, R14, rm_reg(RDI), 0);
+    x86(a, X_MOV_LOAD | X_W, RSI, rm_index(R15, RSI, 3, (s32)VIEW_EXEC_OFFSET), 0);
+    x86(a, X_TEST | X_W, RSI, rm_reg(RSI), 0);
+    k->slow[1] = jcc_fwd(a, CC_E);
+    x86(a, X_LEA | X_W, RSI, rm_index(RSI, RDI, 1, 0), 0);
+    x86(a, 0x81 | X_W, ALU_CMP, rm_reg(RSI), 4);
+    emit32(a, c->next_page_expected);
+    k->slow[0] = jcc_fwd(a, CC_NE);
+}
+
+void sel_call(Compiler *c, const IrInsn *in)
+{
+    Asm *a = &c->a;
+    const IrHelper *helper = &c->block->helpers[in->aux];
+    for (unsigned i = 0; i < helper->args; i++) {
+        const Opnd o = opnd(c, ir_operand(in, i));
+        const Rm m = rm_frame(FRAME_ARG + 8 * (s32)i);
+        switch ((OpndKind)o.kind) {
+        case O_REG: x86(a, X_MOV_STORE | X_W, o.reg, m, 0); break;
+        case O_XMM: vex2(a, V_MOVSD_STORE, o.reg, m); break;
+        case O_IMM:
+            mov_mi(a, false, m, (s32)o.imm);
+            mov_mi(a, false, rm_frame(FRAME_ARG + 8 * (s32)i + 4), (s32)(o.imm >> 32));
+            break;
+        case O_MEM:
+            vex2(a, V_MOVSD_LOAD, XSCRATCH, opnd_rm(&o));
+            vex2(a, V_MOVSD_STORE, XSCRATCH, m);
+            break;
+        }
+    }
+    for (unsigned i = 0; i < helper->args; i++) {
+        release(c, ir_operand(in, i));
+    }
+    if (helper->flags & HELPER_IMM) {
+        mov_mi(a, true, rm_frame(FRAME_ARG + 8 * helper->args), in->imm);
+    }
+    flush_ints(c);
+    if (helper->flags & HELPER_REGS) {
+        detach_all_homes(c);
+    }
+    mov_mi(a, false, rm_frame(FRAME_PACKED), (s32)packed_before(c));
+    mov_ri(a, RDI, (u64)(uintptr_t)helper->fn);
+    call_to(a, c->backend->stubs.call[!!(helper->flags & HELPER_FP)][!!(helper->flags & HELPER_PC)]
+                                     [!!(helper->flags & HELPER_TRAPS)]);
+    if (!c->val[c->index].uses) {
+        return;
+    }
+    const Opnd result = {.kind = O_MEM, .reg = RSP, .disp = FRAME_RESULT};
+    if (ir_type_is_int((IrType)in->type)) {
+        const int d = dest_int(c, NULL, NULL);
+        load_int(c, in->type == IR_I64, (unsigned)d, &result);
+        define_int(c, d, in->type == IR_I32 ? VAL_ZX : 0);
+    } else {
+        const int d = dest_xmm(c, NULL);
+        load_xmm(c, (unsigned)d, &result);
+        define_xmm(c, d, 0);
+    }
+}

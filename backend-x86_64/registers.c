@@ -1,0 +1,673 @@
+/*
+ * Where values are. The backward pass counts uses and finds values that can be computed straight into a mapped guest
+ * register; the functions behind it hand out the few scratch registers during the forward pass, move
+ * values out of the way, and implement getreg and setreg, which mostly only rename.
+ */
+#include "backend-x86_64/compiler.h"
+
+static int slot_of(s32 offset)
+{
+    return offset >= 0 && offset < SLOTS * 8 && offset % 8 == 0 ? offset / 8 : -1;
+}
+
+static bool is_x_slot(int slot)
+{
+    return slot < 32;
+}
+
+void backward_pass(Compiler *c)
+{
+    const IrBlock *block = c->block;
+    const Backend *backend = c->backend;
+    u16 next_get[SLOTS], next_set[SLOTS], barrier = 0xffff;
+    memset(next_get, 0xff, sizeof(next_get));
+    memset(next_set, 0xff, sizeof(next_set));
+
+    for (u32 i = 0; i < block->count; i++) {
+        c->val[i] = (Val){.home = -1, .hint = -1, .setslot = -1, .rep = (u16)i};
+    }
+    for (u32 i = block->count; i-- > 0;) {
+        const IrInsn *in = &block->insns[i];
+        Val *v = &c->val[i];
+        const unsigned flags = backend->flags[in->op];
+        if ((flags & OPF_DEAD_OK) && !v->uses) {
+            v->loc = LOC_DEAD;
+            continue;
+        }
+        if (v->setslot >= 0 && barrier > v->hint_at && next_set[v->setslot] == v->hint_at &&
+            next_get[v->setslot] > v->hint_at) {
+            v->hint = v->setslot;
+        }
+        const unsigned n = in->op == IR_call ? block->helpers[in->aux].args : backend->operands[in->op];
+        if (n > 0) {
+            c->val[in->a].uses++;
+        }
+        if (n > 1) {
+            c->val[in->b].uses++;
+        }
+        if (n > 2) {
+            c->val[in->c].uses++;
+        }
+        if (in->op == IR_setreg) {
+            const int slot = slot_of(in->imm);
+            if (slot >= 0) {
+                c->val[in->a].setslot = (s8)slot;
+                c->val[in->a].hint_at = (u16)i;
+                next_set[slot] = (u16)i;
+            }
+        } else if (in->op == IR_getreg) {
+            const int slot = slot_of(in->imm);
+            if (slot >= 0) {
+                next_get[slot] = (u16)i;
+            }
+        } else if (v->hint >= 0 && ((flags & OPF_INT_PURE) || in->op == IR_box) && n > 0 &&
+                   in->op != IR_select && c->val[in->a].uses == 1) {
+            /* The first operand is in the way of nobody: the same register will do for it. */
+            c->val[in->a].setslot = v->hint;
+            c->val[in->a].hint_at = v->hint_at;
+        }
+        if (flags & OPF_BARRIER) {
+            barrier = (u16)i;
+        }
+    }
+}
+
+void op_begin(Compiler *c)
+{
+    c->busy = 0;
+    c->xbusy = 0;
+    /* Words of the frame that the last operation freed were still read by it. */
+    while (c->spill_pending_count) {
+        c->spill_free[c->spill_free_count++] = c->spill_pending[--c->spill_pending_count];
+    }
+}
+
+void op_end(Compiler *c)
+{
+    if (c->r14_dirty) {
+        mov_ri(&c->a, R14, BEXTR_INDEX);
+        c->r14_dirty = false;
+    }
+}
+
+static u16 new_spill(Compiler *c)
+{
+    return c->spill_free_count ? c->spill_free[--c->spill_free_count] : c->spill_count++;
+}
+
+static Rm rm_spill(unsigned word)
+{
+    return rm_frame((s32)(FRAME_SPILL + 8 * word));
+}
+
+/* Frees a scratch register whose value is needed later; the register keeps its contents. */
+static void evict(Compiler *c, unsigned reg)
+{
+    Val *v = &c->val[c->owner[reg]];
+    c->owner[reg] = IR_NONE;
+    if (v->home >= 0) {
+        v->loc = LOC_HOME;
+        return;
+    }
+    v->loc = LOC_SPILL;
+    v->spill = new_spill(c);
+    x86(&c->a, X_MOV_STORE | X_W, reg, rm_spill(v->spill), 0);
+}
+
+static void evict_xmm(Compiler *c, unsigned reg)
+{
+    Val *v = &c->val[c->xowner[reg]];
+    c->xowner[reg] = IR_NONE;
+    if (v->home >= 0) {
+        v->loc = LOC_HOME;
+        return;
+    }
+    v->loc = LOC_SPILL;
+    v->spill = new_spill(c);
+    vex2(&c->a, V_MOVSD_STORE, reg, rm_spill(v->spill));
+}
+
+void flush_ints(Compiler *c)
+{
+    if (c->owner[RDI] != IR_NONE) {
+        evict(c, RDI);
+    }
+    if (c->owner[RSI] != IR_NONE) {
+        evict(c, RSI);
+    }
+}
+
+/* A scratch register for the operation in progress. */
+int alloc_int(Compiler *c)
+{
+    static const u8 scratch[] = {RDI, RSI};
+    for (unsigned i = 0; i < 2; i++) {
+        const unsigned r = scratch[i];
+        if (!(c->busy >> r & 1) && c->owner[r] == IR_NONE) {
+            c->busy |= 1u << r;
+            return (int)r;
+        }
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        const unsigned r = scratch[i];
+        if (!(c->busy >> r & 1)) {
+            evict(c, r);
+            c->busy |= 1u << r;
+            return (int)r;
+        }
+    }
+    g_assert(!(c->busy >> R14 & 1));
+    c->busy |= 1u << R14;
+    c->r14_dirty = true;
+    return R14;
+}
+
+int alloc_xmm(Compiler *c)
+{
+    for (unsigned r = 12; r < XSCRATCH; r++) {
+        if (!(c->xbusy >> r & 1) && c->xowner[r] == IR_NONE) {
+            c->xbusy |= 1u << r;
+            return (int)r;
+        }
+    }
+    for (unsigned r = 12; r < XSCRATCH; r++) {
+        if (!(c->xbusy >> r & 1)) {
+            evict_xmm(c, r);
+            c->xbusy |= 1u << r;
+            return (int)r;
+        }
+    }
+    for (unsigned r = 12; r < XSCRATCH; r++) {
+        if (c->xowner[r] != IR_NONE) {
+            evict_xmm(c, r); /* an operand's; the result may overwrite it in place */
+            return (int)r;
+        }
+    }
+    g_assert_not_reached();
+}
+
+/* Whether the hinted guest register may be written now. */
+static bool hint_ok(const Compiler *c, HomeKind kind)
+{
+    const int hint = c->val[c->index].hint;
+    if (hint < 0 || c->backend->homes[hint].kind != kind) {
+        return false;
+    }
+    const IrValue old = c->home_value[hint];
+    return old == IR_NONE || c->val[old].uses == 0;
+}
+
+/* The register for the result, after the operands were released: it may be an operand's. */
+int dest_int(Compiler *c, const Opnd *a, const Opnd *b)
+{
+    if (hint_ok(c, HOME_INT)) {
+        return c->backend->homes[c->val[c->index].hint].reg;
+    }
+    if (a && a->kind == O_REG && (a->reg == RDI || a->reg == RSI) && c->owner[a->reg] == IR_NONE) {
+        return a->reg;
+    }
+    if (b && b->kind == O_REG && (b->reg == RDI || b->reg == RSI) && c->owner[b->reg] == IR_NONE) {
+        return b->reg;
+    }
+    for (unsigned r = RSI; r <= RDI; r++) {
+        if (!(c->busy >> r & 1)) {
+            if (c->owner[r] != IR_NONE) {
+                continue;
+            }
+            c->busy |= 1u << r;
+            return (int)r;
+        }
+    }
+    for (unsigned r = RSI; r <= RDI; r++) {
+        if (!(c->busy >> r & 1)) {
+            evict(c, r);
+            c->busy |= 1u << r;
+            return (int)r;
+        }
+    }
+    /* Both hold operands: take one's place, its value stays in the frame. */
+    for (unsigned r = RSI; r <= RDI; r++) {
+        if (c->owner[r] != IR_NONE) {
+            evict(c, r);
+            return (int)r;
+        }
+    }
+    return RDI;
+}
+
+int dest_xmm(Compiler *c, const Opnd *a)
+{
+    if (hint_ok(c, HOME_XMM)) {
+        return c->backend->homes[c->val[c->index].hint].reg;
+    }
+    if (a && a->kind == O_XMM && a->reg >= 12 && c->xowner[a->reg] == IR_NONE) {
+        return a->reg;
+    }
+    return alloc_xmm(c);
+}
+
+/* Records that the current record's value has been computed into `reg`. */
+void define_int(Compiler *c, int reg, u8 flags)
+{
+    Val *v = &c->val[c->index];
+    v->flags = flags;
+    if (reg == RDI || reg == RSI) {
+        v->loc = LOC_TEMP;
+        v->reg = (u8)reg;
+        v->home = -1;
+        if (v->uses) {
+            c->owner[reg] = (IrValue)c->index;
+        }
+        return;
+    }
+    v->loc = LOC_HOME;
+    v->home = v->hint;
+    c->home_value[v->hint] = (IrValue)c->index;
+}
+
+void define_xmm(Compiler *c, int reg, u8 flags)
+{
+    Val *v = &c->val[c->index];
+    v->flags = flags;
+    if (reg >= 12) {
+        v->loc = LOC_XTEMP;
+        v->reg = (u8)reg;
+        v->home = -1;
+        if (v->uses) {
+            c->xowner[reg] = (IrValue)c->index;
+        }
+        return;
+    }
+    v->loc = LOC_HOME;
+    v->home = v->hint;
+    c->home_value[v->hint] = (IrValue)c->index;
+}
+
+/* The current record's value is the contents of a guest register, which the operation has just written to memory. */
+void set_home_alias(Compiler *c, unsigned slot, u8 flags)
+{
+    Val *v = &c->val[c->index];
+    v->loc = LOC_HOME;
+    v->home = (s8)slot;
+    v->flags = flags;
+    c->home_value[slot] = (IrValue)c->index;
+}
+
+/* The current record's value is that of v, an operand. */
+void alias_of(Compiler *c, IrValue v)
+{
+    v = rep(c, v);
+    c->val[c->index].rep = v;
+    c->val[v].uses += c->val[c->index].uses;
+    release(c, v);
+}
+
+Opnd opnd(Compiler *c, IrValue value)
+{
+    const IrValue r = rep(c, value);
+    const Val *v = &c->val[r];
+    switch ((Loc)v->loc) {
+    case LOC_CONST: return (Opnd){.kind = O_IMM, .imm = c->konst[r]};
+    case LOC_HOME: {
+        const Home *home = &c->backend->homes[v->home];
+        switch ((HomeKind)home->kind) {
+        case HOME_INT: return (Opnd){.kind = O_REG, .reg = home->reg};
+        case HOME_XMM: return (Opnd){.kind = O_XMM, .reg = home->reg};
+        case HOME_MEM: return (Opnd){.kind = O_MEM, .reg = RBP, .disp = home->disp};
+        }
+        break;
+    }
+    case LOC_TEMP: c->busy |= 1u << v->reg; return (Opnd){.kind = O_REG, .reg = v->reg};
+    case LOC_XTEMP: c->xbusy |= 1u << v->reg; return (Opnd){.kind = O_XMM, .reg = v->reg};
+    case LOC_SPILL:
+        return (Opnd){.kind = O_MEM, .reg = RSP, .disp = (s32)(FRAME_SPILL + 8 * v->spill)};
+    case LOC_NONE:
+    case LOC_DEAD: break;
+    }
+    g_assert_not_reached();
+}
+
+/* One use of a value is done. */
+void release(Compiler *c, IrValue value)
+{
+    const IrValue r = rep(c, value);
+    Val *v = &c->val[r];
+    if (--v->uses) {
+        return;
+    }
+    if (v->loc == LOC_TEMP && c->owner[v->reg] == r) {
+        c->owner[v->reg] = IR_NONE;
+    } else if (v->loc == LOC_XTEMP && c->xowner[v->reg] == r) {
+        c->xowner[v->reg] = IR_NONE;
+    } else if (v->loc == LOC_SPILL) {
+        c->spill_pending[c->spill_pending_count++] = v->spill;
+    }
+}
+
+void load_int(Compiler *c, bool w, unsigned dst, const Opnd *o)
+{
+    switch ((OpndKind)o->kind) {
+    case O_REG:
+        if (o->reg != dst) {
+            mov_rr(&c->a, w, dst, o->reg);
+        }
+        break;
+    case O_MEM: x86(&c->a, X_MOV_LOAD | w_if(w), dst, opnd_rm(o), 0); break;
+    case O_IMM: mov_ri(&c->a, dst, w ? (u64)o->imm : (u32)o->imm); break;
+    case O_XMM: vex2(&c->a, V_MOVD_STORE | w_if(w), o->reg, rm_reg(dst)); break;
+    }
+}
+
+unsigned need_reg(Compiler *c, bool w, Opnd *o)
+{
+    if (o->kind != O_REG) {
+        const unsigned r = (unsigned)alloc_int(c);
+        load_int(c, w, r, o);
+        *o = (Opnd){.kind = O_REG, .reg = (u8)r};
+    }
+    return o->reg;
+}
+
+void need_rm(Compiler *c, bool w, Opnd *o)
+{
+    if (o->kind != O_REG && o->kind != O_MEM) {
+        need_reg(c, w, o);
+    }
+}
+
+void load_xmm(Compiler *c, unsigned dst, const Opnd *o)
+{
+    switch ((OpndKind)o->kind) {
+    case O_REG: vex2(&c->a, V_MOVD_LOAD | X_W, dst, rm_reg(o->reg)); break;
+    case O_MEM: vex2(&c->a, V_MOVSD_LOAD, dst, opnd_rm(o)); break;
+    case O_IMM:
+        if (o->imm == 0) {
+            vex(&c->a, V_XORPS, dst, dst, rm_reg(dst), 0);
+        } else {
+            /* Through the frame: constants of this class are rare. */
+            mov_mi(&c->a, false, rm_frame(FRAME_RESULT), (s32)o->imm);
+            mov_mi(&c->a, false, rm_frame(FRAME_RESULT + 4), (s32)(o->imm >> 32));
+            vex2(&c->a, V_MOVSD_LOAD, dst, rm_frame(FRAME_RESULT));
+        }
+        break;
+    case O_XMM:
+        if (o->reg != dst) {
+            vex2(&c->a, V_MOVAPS, dst, rm_reg(o->reg));
+        }
+        break;
+    }
+}
+
+unsigned need_xmm(Compiler *c, Opnd *o)
+{
+    if (o->kind != O_XMM) {
+        const unsigned r = (unsigned)alloc_xmm(c);
+        load_xmm(c, r, o);
+        *o = (Opnd){.kind = O_XMM, .reg = (u8)r};
+    }
+    return o->reg;
+}
+
+void need_xrm(Compiler *c, Opnd *o)
+{
+    if (o->kind != O_XMM && o->kind != O_MEM) {
+        need_xmm(c, o);
+    }
+}
+
+void sel_const(Compiler *c, const IrInsn *in)
+{
+    c->val[c->index].loc = LOC_CONST;
+    c->konst[c->index] = in->imm64;
+}
+
+/* A value that lives in a guest register is about to lose it: copies it to a scratch register. */
+static void move_out(Compiler *c, IrValue value)
+{
+    Val *v = &c->val[value];
+    const Home *home = &c->backend->homes[v->home];
+    if (home->kind == HOME_XMM) {
+        const unsigned r = (unsigned)alloc_xmm(c);
+        vex2(&c->a, V_MOVAPS, r, rm_reg(home->reg));
+        v->loc = LOC_XTEMP;
+        v->reg = (u8)r;
+        c->xowner[r] = value;
+    } else {
+        const Opnd o = home->kind == HOME_INT ? (Opnd){.kind = O_REG, .reg = home->reg}
+                                              : (Opnd){.kind = O_MEM, .reg = RBP, .disp = home->disp};
+        const unsigned r = (unsigned)alloc_int(c);
+        load_int(c, true, r, &o);
+        if (r == R14) {
+            v->loc = LOC_SPILL;
+            v->spill = new_spill(c);
+            x86(&c->a, X_MOV_STORE | X_W, r, rm_spill(v->spill), 0);
+        } else {
+            v->loc = LOC_TEMP;
+            v->reg = (u8)r;
+            c->owner[r] = value;
+        }
+    }
+    v->home = -1;
+}
+
+/* No value relies on any guest register any more. */
+void detach_all_homes(Compiler *c)
+{
+    for (unsigned slot = 0; slot < SLOTS; slot++) {
+        const IrValue value = c->home_value[slot];
+        c->home_flags[slot] = 0;
+        if (value == IR_NONE) {
+            continue;
+        }
+        c->home_value[slot] = IR_NONE;
+        Val *v = &c->val[value];
+        if (!v->uses || v->home != (s8)slot) {
+            continue;
+        }
+        if (v->loc == LOC_HOME) {
+            const Home *home = &c->backend->homes[slot];
+            const u16 word = new_spill(c);
+            switch ((HomeKind)home->kind) {
+            case HOME_INT: x86(&c->a, X_MOV_STORE | X_W, home->reg, rm_spill(word), 0); break;
+            case HOME_XMM: vex2(&c->a, V_MOVSD_STORE, home->reg, rm_spill(word)); break;
+            case HOME_MEM:
+                vex2(&c->a, V_MOVSD_LOAD, XSCRATCH, rm_mem(RBP, home->disp));
+                vex2(&c->a, V_MOVSD_STORE, XSCRATCH, rm_spill(word));
+                break;
+            }
+            v->loc = LOC_SPILL;
+            v->spill = word;
+        }
+        v->home = -1;
+    }
+}
+
+/* Whether a value stands in an xmm register. */
+static bool in_xmm(const Compiler *c, const Val *v)
+{
+    return v->loc == LOC_XTEMP || (v->loc == LOC_HOME && c->backend->homes[v->home].kind == HOME_XMM);
+}
+
+static bool in_int(const Compiler *c, const Val *v)
+{
+    return v->loc == LOC_TEMP || (v->loc == LOC_HOME && c->backend->homes[v->home].kind == HOME_INT);
+}
+
+void sel_getreg(Compiler *c, const IrInsn *in)
+{
+    const int slot = slot_of(in->imm);
+    const bool as_int = ir_type_is_int((IrType)in->type);
+    Val *v = &c->val[c->index];
+    if (slot < 0) {
+        const Opnd o = {.kind = O_MEM, .reg = RBP, .disp = cpu_disp((u32)in->imm)};
+        if (as_int) {
+            const int r = dest_int(c, NULL, NULL);
+            load_int(c, in->type == IR_I64, (unsigned)r, &o);
+            define_int(c, r, in->type == IR_I64 ? 0 : VAL_ZX);
+        } else {
+            const int r = dest_xmm(c, NULL);
+            load_xmm(c, (unsigned)r, &o);
+            define_xmm(c, r, 0);
+        }
+        return;
+    }
+    const IrValue current = c->home_value[slot];
+    const Home *home = &c->backend->homes[slot];
+    if (current != IR_NONE && c->val[current].uses) {
+        Val *cur = &c->val[current];
+        if (as_int ? !in_xmm(c, cur) : !in_int(c, cur)) {
+            v->rep = current;
+            cur->uses += v->uses;
+            return;
+        }
+    } else if (home->kind == HOME_MEM || (home->kind == HOME_INT) == as_int) {
+        v->loc = LOC_HOME;
+        v->home = (s8)slot;
+        v->flags = c->home_flags[slot];
+        if (!c->x64 && is_x_slot(slot)) {
+            v->flags |= VAL_ZX;
+        }
+        c->home_value[slot] = (IrValue)c->index;
+        return;
+    }
+    /* An integer wanted from an f register or the other way round. */
+    Opnd o;
+    switch ((HomeKind)home->kind) {
+    case HOME_INT: o = (Opnd){.kind = O_REG, .reg = home->reg}; break;
+    case HOME_XMM: o = (Opnd){.kind = O_XMM, .reg = home->reg}; break;
+    default: o = (Opnd){.kind = O_MEM, .reg = RBP, .disp = home->disp}; break;
+    }
+    if (as_int) {
+        const int r = dest_int(c, NULL, NULL);
+        load_int(c, true, (unsigned)r, &o);
+        define_int(c, r, c->home_flags[slot]);
+    } else {
+        const int r = dest_xmm(c, NULL);
+        load_xmm(c, (unsigned)r, &o);
+        define_xmm(c, r, c->home_flags[slot]);
+    }
+}
+
+/* Brings the low half of *o, zero-extended, into a register of the same class that may be overwritten. */
+static void zero_extended(Compiler *c, Opnd *o)
+{
+    switch ((OpndKind)o->kind) {
+    case O_IMM: o->imm = (u32)o->imm; break;
+    case O_XMM:
+        vex(&c->a, V_ANDPS, XSCRATCH, o->reg, rm_data(c, DATA_LOW32), 0);
+        o->reg = XSCRATCH;
+        break;
+    case O_REG:
+    case O_MEM: {
+        const unsigned r = (unsigned)alloc_int(c);
+        x86(&c->a, X_MOV_LOAD, r, opnd_rm(o), 0);
+        *o = (Opnd){.kind = O_REG, .reg = (u8)r};
+        break;
+    }
+    }
+}
+
+static void store_home(Compiler *c, const Home *home, bool narrow, Opnd *o)
+{
+    Asm *a = &c->a;
+    const Rm m = rm_mem(RBP, home->disp);
+    switch ((HomeKind)home->kind) {
+    case HOME_INT:
+        if (o->kind == O_IMM && o->imm == 0) {
+            x86(a, 0x33, home->reg, rm_reg(home->reg), 0);
+        } else {
+            load_int(c, true, home->reg, o);
+        }
+        break;
+    case HOME_XMM: load_xmm(c, home->reg, o); break;
+    case HOME_MEM:
+        if (o->kind == O_XMM) {
+            vex2(a, V_MOVSD_STORE, o->reg, m);
+        } else if (o->kind == O_IMM && narrow) {
+            mov_mi(a, false, m, (s32)o->imm);
+        } else if (o->kind == O_IMM && o->imm == (s32)o->imm) {
+            mov_mi(a, true, m, (s32)o->imm);
+        } else {
+            need_reg(c, true, o);
+            x86(a, X_MOV_STORE | w_if(!narrow), o->reg, m, 0);
+        }
+        break;
+    }
+}
+
+void sel_setreg(Compiler *c, const IrInsn *in)
+{
+    const int slot = slot_of(in->imm);
+    const IrValue value = rep(c, in->a);
+    Val *v = &c->val[value];
+    Opnd o = opnd(c, value);
+    const bool is32 = in->type == IR_I32 || in->type == IR_F32;
+    /* An x register's upper half is zero anyway under RV32. */
+    const bool narrow = is32 && slot >= 0 && !c->x64 && is_x_slot(slot) &&
+                        c->backend->homes[slot].kind == HOME_MEM;
+    const bool extend = is32 && !narrow && !(v->flags & VAL_ZX);
+    if (in->type == IR_F16) {
+        /* Only the low 16 bits count. */
+        if (o.kind == O_XMM) {
+            vex(&c->a, V_ANDPS, XSCRATCH, o.reg, rm_data(c, DATA_LOW16), 0);
+            o.reg = XSCRATCH;
+        } else if (o.kind == O_IMM) {
+            o.imm = (u16)o.imm;
+        } else {
+            const unsigned r = (unsigned)alloc_int(c);
+            x86(&c->a, X_MOVZX16, r, opnd_rm(&o), 0);
+            o = (Opnd){.kind = O_REG, .reg = (u8)r};
+        }
+    }
+    if (slot < 0) {
+        if (extend) {
+            zero_extended(c, &o);
+        }
+        const Home home = {.kind = HOME_MEM, .disp = (s16)cpu_disp((u32)in->imm)};
+        store_home(c, &home, false, &o);
+        release(c, value);
+        return;
+    }
+    const bool same = in->type != IR_F16 && !extend;
+    if (same && v->loc == LOC_HOME && v->home == slot) {
+        c->home_flags[slot] = v->flags;
+        release(c, value);
+        return;
+    }
+    if (extend) {
+        zero_extended(c, &o);
+    }
+    const IrValue old = c->home_value[slot];
+    c->home_value[slot] = IR_NONE;
+    if (old != IR_NONE && c->val[old].home == slot && c->val[old].uses > (old == value)) {
+        if (c->val[old].loc == LOC_HOME) {
+            move_out(c, old);
+        } else {
+            c->val[old].home = -1;
+        }
+    }
+    const Home *home = &c->backend->homes[slot];
+    store_home(c, home, narrow, &o);
+    c->home_flags[slot] = extend ? VAL_ZX : same && v->loc != LOC_CONST ? v->flags : 0;
+    release(c, value);
+    if (!v->uses || !same) {
+        return;
+    }
+    /* Later uses find the value in the guest register. */
+    if (home->kind == HOME_MEM) {
+        if ((v->loc == LOC_TEMP || v->loc == LOC_XTEMP) && v->home < 0 && !(narrow && !(v->flags & VAL_ZX))) {
+            v->home = (s8)slot;
+            c->home_value[slot] = value;
+        }
+    } else if (v->loc == LOC_TEMP && home->kind == HOME_INT) {
+        c->owner[v->reg] = IR_NONE;
+        v->loc = LOC_HOME;
+        v->home = (s8)slot;
+        c->home_value[slot] = value;
+    } else if (v->loc == LOC_XTEMP && home->kind == HOME_XMM) {
+        c->xowner[v->reg] = IR_NONE;
+        v->loc = LOC_HOME;
+        v->home = (s8)slot;
+        c->home_value[slot] = value;
+    }
+}

@@ -1,0 +1,188 @@
+/*
+ * From records to host code: one pass backward that counts uses, one forward that emits a record at a time, then the
+ * cold parts and the table of accesses that may fault. The switch below names every IR operation, so a new one without a
+ * pattern does not compile.
+ *
+ * What becomes of the operations (a, b, d: wherever operands and result are; "imm" where a constant fits):
+ *
+ *   const, getreg, box of a boxed value, ...  nothing: a new name for a place
+ *   setreg             mov to the register's place, or nothing if the value was computed there
+ *   getstate, setstate mov, movzx
+ *   pcrel              lea d, [r13 + imm]
+ *   add                lea d, [a + b] if d is neither, else add; add [rbp + x], b for x = x + b in memory
+ *   sub and or xor     mov + op, or op on memory as for add; sub of an immediate is add
+ *   andn orn xnor      andn; andn + not; xor + not
+ *   not neg            mov + not, neg
+ *   shl shr sar        mov + shift by a constant; shlx, shrx, sarx
+ *   rol ror            rorx by a constant; else neg + shlx + shrx + or
+ *   mul                imul
+ *   mulhu              mulx;  mulhs  imul of rdx:rax;  32 bits: extend, imul, shr 32;  mulhsu.i64: ir_eval_int
+ *   div* rem*          div, idiv; divisors 0 and -1 are cold
+ *   min* max*          cmp + cmov
+ *   clz ctz popcnt     lzcnt, tzcnt, popcnt
+ *   bswap orcb brev8   bswap; vpcmpeqb + not; three steps of masks and shifts
+ *   clmul clmulh       vpclmulqdq
+ *   xperm              vpaddusb + vpshufb for bytes, ir_eval_int for nibbles
+ *   sext* zext*        movsx, movzx, movsxd, mov
+ *   setcc              xor d, d; cmp; setcc          select    test + cmov
+ *   ld st              memory.c: lea, bextr, mov, test, test, mov
+ *   amo                lock xadd, xchg, or a loop of lock cmpxchg;  cas, sc  lock cmpxchg;  lr  mov
+ *   fence              lock or [rsp], 0
+ *   fadd .. fnmadd     vadds[sd] .. vfnmsub; ucomis + jp to the canonical NaN
+ *   fmin fmax          vucomis; vmins[sd]; equal and NaN are cold
+ *   feq flt fle        vcmpeq + and; vcomis + seta, setae;  fltq, fleq  vucomis
+ *   fcvt_*             vcvt* with out-of-range values cold
+ *   fsgnj*             vandps, vandnps, vorps, vxorps
+ *   unbox box          vptest; vorps                     fbits ffrom   vmovd, vmovq
+ *   the other FP operations, F16, and rounding modes that are not frm's: ir_eval_fp
+ *   call               arguments into the frame, call through a stub
+ *   guard              cmp byte [rbp + x], 0; je         guard_next_page   execute entry against an immediate
+ *   br goto jump       control.c
+ */
+#include "backend-x86_64/compiler.h"
+
+#pragma GCC diagnostic error "-Wswitch"
+
+/* getstate and setstate go to memory; it is never a guest register's mapped copy. */
+static void sel_getstate(Compiler *c, const IrInsn *in)
+{
+    static const u32 load[] = {X_MOVZX8, X_MOVZX16, X_MOV_LOAD, X_MOV_LOAD | X_W};
+    const int d = dest_int(c, NULL, NULL);
+    x86(&c->a, load[in->aux], (unsigned)d, rm_cpu((u32)in->imm), 0);
+    define_int(c, d, in->aux < 3 ? VAL_ZX : 0);
+}
+
+static void sel_setstate(Compiler *c, const IrInsn *in)
+{
+    static const u32 store[] = {X_MOV_STORE8, X_MOV_STORE | X_66, X_MOV_STORE, X_MOV_STORE | X_W};
+    Opnd o = opnd(c, in->a);
+    need_reg(c, in->aux == 3, &o);
+    release(c, in->a);
+    x86(&c->a, store[in->aux], o.reg, rm_cpu((u32)in->imm), 0);
+}
+
+static void sel_pcrel(Compiler *c, const IrInsn *in)
+{
+    const bool w = in->type == IR_I64;
+    const int d = dest_int(c, NULL, NULL);
+    x86(&c->a, X_LEA | w_if(w), (unsigned)d, rm_mem(R13, in->imm), 0);
+    define_int(c, d, w ? 0 : VAL_ZX);
+}
+
+static void select_record(Compiler *c, const IrInsn *in)
+{
+    switch ((IrOp)in->op) {
+    case IR_const: sel_const(c, in); break;
+    case IR_getreg: sel_getreg(c, in); break;
+    case IR_setreg: sel_setreg(c, in); break;
+    case IR_getstate: sel_getstate(c, in); break;
+    case IR_setstate: sel_setstate(c, in); break;
+    case IR_pcrel: sel_pcrel(c, in); break;
+
+    case IR_add: case IR_sub: case IR_and: case IR_or: case IR_xor: case IR_andn: case IR_orn:
+    case IR_xnor: case IR_not: case IR_neg: case IR_shl: case IR_shr: case IR_sar: case IR_rol:
+    case IR_ror: case IR_mul: case IR_mulhs: case IR_mulhu: case IR_mulhsu: case IR_divs:
+    case IR_divu: case IR_rems: case IR_remu: case IR_min: case IR_max: case IR_minu: case IR_maxu:
+    case IR_clz: case IR_ctz: case IR_popcnt: case IR_bswap: case IR_orcb: case IR_brev8:
+    case IR_clmul: case IR_clmulh: case IR_xperm: case IR_sext8: case IR_sext16: case IR_sext32:
+    case IR_zext8: case IR_zext16: case IR_zext32: case IR_setcc: case IR_select:
+        select_int(c, in);
+        break;
+
+    case IR_ld: sel_ld(c, in); break;
+    case IR_st: sel_st(c, in); break;
+    case IR_amo: sel_amo(c, in); break;
+    case IR_cas: sel_cas(c, in); break;
+    case IR_lr: sel_lr(c, in); break;
+    case IR_sc: sel_sc(c, in); break;
+    case IR_fence:
+        emit8(&c->a, 0xf0);
+        alu_mi(&c->a, false, ALU_OR, rm_frame(FRAME_PACKED), 0);
+        break;
+
+    case IR_fadd: case IR_fsub: case IR_fmul: case IR_fdiv: case IR_fsqrt: case IR_fmadd:
+    case IR_fmsub: case IR_fnmsub: case IR_fnmadd: case IR_fmin: case IR_fmax: case IR_fminm:
+    case IR_fmaxm: case IR_feq: case IR_flt: case IR_fle: case IR_fltq: case IR_fleq: case IR_fclass:
+    case IR_fround: case IR_fcvt_ff: case IR_fcvt_if: case IR_fcvt_fi: case IR_fcvtmod: case IR_fsgnj:
+    case IR_fsgnjn: case IR_fsgnjx: case IR_unbox: case IR_box: case IR_fbits: case IR_ffrom:
+        select_fp(c, in);
+        break;
+
+    case IR_call: sel_call(c, in); break;
+    case IR_insn:
+        c->insns_started++;
+        c->offset = (u32)in->imm;
+        break;
+    case IR_guard: sel_guard(c, in); break;
+    case IR_guard_next_page: sel_guard_next_page(c); break;
+    case IR_br: sel_br(c, in); break;
+    case IR_goto: sel_goto(c, in->imm); break;
+    case IR_jump: sel_jump(c, in); break;
+    case IR_next: sel_next(c, in); break;
+    case IR_leave: sel_leave(c); break;
+    case IR_trap: sel_trap(c, in); break;
+    case IR_OP_COUNT: break;
+    }
+}
+
+static void emit_cold(Compiler *c, const Cold *k)
+{
+    switch ((ColdKind)k->kind) {
+    case COLD_BUDGET: cold_budget(c, k); break;
+    case COLD_EXIT: cold_exit(c, k); break;
+    case COLD_LOAD: cold_load(c, k); break;
+    case COLD_STORE: cold_store(c, k); break;
+    case COLD_ATOMIC: cold_atomic(c, k); break;
+    case COLD_LINK: cold_link(c, k); break;
+    case COLD_BRANCH: cold_branch(c, k); break;
+    case COLD_DIV: cold_div(c, k); break;
+    case COLD_EVAL: cold_eval(c, k); break;
+    case COLD_NAN: cold_nan(c, k); break;
+    case COLD_FMA_NAN: cold_fma_nan(c, k); break;
+    case COLD_MINMAX: cold_minmax(c, k); break;
+    case COLD_UNBOX: cold_unbox(c, k); break;
+    }
+}
+
+bool compile_block(Compiler *c)
+{
+    const IrBlock *block = c->block;
+    backward_pass(c);
+    if (c->limit - c->a.p < HOT_MARGIN) {
+        return false;
+    }
+    emit_entry(c);
+    for (c->index = 0; c->index < block->count; c->index++) {
+        const IrInsn *in = &block->insns[c->index];
+        if (c->limit - c->a.p < (in->op == IR_call ? CALL_MARGIN : HOT_MARGIN)) {
+            return false;
+        }
+        if (c->val[c->index].loc != LOC_DEAD) {
+            op_begin(c);
+            select_record(c, in);
+            op_end(c);
+        }
+    }
+    for (u32 i = 0; i < c->cold_count; i++) {
+        if (c->limit - c->a.p < COLD_MARGIN) {
+            return false;
+        }
+        emit_cold(c, &c->cold[i]);
+    }
+    /* A breakpoint marks the end of the code; the table of accesses that may fault follows. */
+    if ((u64)(c->limit - c->a.p) < 16 + sizeof(Fault) * c->fault_count) {
+        return false;
+    }
+    do {
+        emit8(&c->a, 0xcc);
+    } while (asm_here(&c->a) & 3);
+    c->out->tables = 0;
+    if (c->fault_count) {
+        c->out->tables = asm_here(&c->a);
+        emit32(&c->a, c->fault_count);
+        memcpy(c->a.p, c->faults, sizeof(Fault) * c->fault_count);
+        c->a.p += sizeof(Fault) * c->fault_count;
+    }
+    c->out->size = (u32)(c->a.p - c->start);
+    return true;
+}
