@@ -162,7 +162,8 @@ int alloc_int(Compiler *c)
     return R14;
 }
 
-int alloc_xmm(Compiler *c)
+/* A free xmm scratch register, or -1. */
+static int find_xmm(Compiler *c)
 {
     for (unsigned r = 12; r < XSCRATCH; r++) {
         if (!(c->xbusy >> r & 1) && c->xowner[r] == IR_NONE) {
@@ -177,13 +178,14 @@ int alloc_xmm(Compiler *c)
             return (int)r;
         }
     }
-    for (unsigned r = 12; r < XSCRATCH; r++) {
-        if (c->xowner[r] != IR_NONE) {
-            evict_xmm(c, r); /* an operand's; the result may overwrite it in place */
-            return (int)r;
-        }
-    }
-    g_assert_not_reached();
+    return -1;
+}
+
+int alloc_xmm(Compiler *c)
+{
+    const int r = find_xmm(c);
+    g_assert(r >= 0); /* no operation needs more */
+    return r;
 }
 
 /* Whether the hinted guest register may be written now. */
@@ -243,7 +245,18 @@ int dest_xmm(Compiler *c, const Opnd *a)
     if (a && a->kind == O_XMM && a->reg >= 12 && c->xowner[a->reg] == IR_NONE) {
         return a->reg;
     }
-    return alloc_xmm(c);
+    const int free_reg = find_xmm(c);
+    if (free_reg >= 0) {
+        return free_reg;
+    }
+    /* All hold operands: one that dies here, or one whose value moves to the frame. */
+    for (unsigned r = 12; r < XSCRATCH; r++) {
+        if (c->xowner[r] == IR_NONE) {
+            return (int)r;
+        }
+    }
+    evict_xmm(c, 12);
+    return 12;
 }
 
 /* Records that the current record's value has been computed into `reg`. */
