@@ -71,6 +71,8 @@ typedef struct HartCallbacks {
     void (*arm_stimer)(void *opaque, CpuState *cpu, u64 deadline);
     /* FENCE.I: make this hart see all stores as code. */
     void (*fence_i)(void *opaque, CpuState *cpu);
+    /* MRET or SRET to a lower mode. Not demanded by the architecture; may be NULL. */
+    void (*trap_return)(void *opaque, CpuState *cpu);
 } HartCallbacks;
 
 typedef struct Hart {

@@ -174,6 +174,9 @@ static void returned(Hart *hart, u8 priv, u64 pc)
     if (priv != PRIV_M) {
         hart->mstatus = set_bits(hart->mstatus, MSTATUS_MPRV, 1, 0);
     }
+    if (priv < hart->priv && hart->callbacks->trap_return) {
+        hart->callbacks->trap_return(hart->cpu.machine, &hart->cpu);
+    }
     hart->priv = priv;
     hart->cpu.pc = pc;
     hart->cpu.res_host = 0;

@@ -85,6 +85,11 @@ static void fence_i(void *opaque, CpuState *cpu)
     exec_fence_i(((Machine *)opaque)->exec, cpu);
 }
 
+static void trap_return(void *opaque, CpuState *cpu)
+{
+    exec_trap_return(((Machine *)opaque)->exec, cpu);
+}
+
 static void finish(void *opaque, FinishKind kind, int code)
 {
     Machine *m = opaque;
@@ -213,7 +218,7 @@ static bool make_harts(Machine *m, GError **err)
     m->hart_count = m->options->harts;
     m->harts = g_new0(MachineHart, m->hart_count);
     m->cpus = g_new0(CpuState *, m->hart_count);
-    m->callbacks = (HartCallbacks){read_time, arm_stimer, fence_i};
+    m->callbacks = (HartCallbacks){read_time, arm_stimer, fence_i, trap_return};
     for (unsigned i = 0; i < m->hart_count; i++) {
         hart_init(&m->harts[i], m, i);
         m->cpus[i] = m->harts[i].cpu;

@@ -12,8 +12,9 @@
  * stores through again. From then on nothing can enter the page without coming through
  * enter_page(), which compares every block with the bytes that are there now, drops those that
  * differ, and protects the page again. A page that is written and entered in quick alternation
- * (code and data in one page) is left writable until the next FENCE.I or the next time it is
- * entered through here.
+ * (code and data in one page) is left writable until the next FENCE.I, the next return from a trap
+ * handler (a kernel without FENCE.I copies one program after the other into the same frames), or
+ * the next time it is entered through here.
  *
  * The code cache is a ring of regions. When it is full the oldest region's blocks are
  * forgotten: links into them are undone, entry points cleared.
@@ -69,7 +70,7 @@ struct CodePage {
 };
 
 /* A page that is written more than BOUNCE_LIMIT times in BOUNCE_WINDOW instructions waits for
- * FENCE.I. */
+ * FENCE.I or a return from a trap handler. */
 enum { BOUNCE_LIMIT = 32, BOUNCE_WINDOW = 1000000 };
 
 enum {
@@ -396,18 +397,32 @@ static void page_clean(Exec *exec, CpuState *cpu, CodePage *page)
     }
 }
 
-void exec_fence_i(Exec *exec, CpuState *cpu)
+/* Pages that wait are compared again when they are entered next. */
+static void end_waiting(Exec *exec, bool forget_bounces)
 {
-    (void)cpu;
     g_rec_mutex_lock(&exec->lock);
     while (exec->waiting->len) {
         CodePage *page = exec->waiting->pdata[exec->waiting->len - 1];
         stop_waiting(exec, page);
         page->dirty = true;
-        page->bounces = 0;
+        if (forget_bounces) {
+            page->bounces = 0;
+        }
         drop_entries(exec, page->pa, ENTRIES_EXEC);
     }
     g_rec_mutex_unlock(&exec->lock);
+}
+
+void exec_fence_i(Exec *exec, CpuState *cpu)
+{
+    (void)cpu;
+    end_waiting(exec, true);
+}
+
+void exec_trap_return(Exec *exec, CpuState *cpu)
+{
+    (void)cpu;
+    end_waiting(exec, false);
 }
 
 /* --- the code cache --------------------------------------------------------------------------- */

@@ -72,6 +72,10 @@ CpuExit exec_run(Exec *exec, CpuState *cpu, u64 max_insns);
 /* FENCE.I on this hart: from now on it runs what the stores so far have written. */
 void exec_fence_i(Exec *exec, CpuState *cpu);
 
+/* The hart returned from a trap handler to a lower mode: as FENCE.I, for software that relies on
+ * there being nothing stale after an exec. Pages that thrash go on doing so cheaply in between. */
+void exec_trap_return(Exec *exec, CpuState *cpu);
+
 /* Forgets all translations (reset, changed options). Harts must be outside generated code. */
 void exec_flush(Exec *exec);
 
