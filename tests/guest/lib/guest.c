@@ -120,6 +120,7 @@ void panic(ulong cause, ulong epc, ulong tval)
 
 Context context;
 bool run_vectored, run_with_mie, run_mprv;
+u32 run_instret;
 void enter(Context *context);
 
 asm(".pushsection .snippets, \"ax\"\n.balign 4096\n.global insn_buffer\ninsn_buffer: .space 4096\n.popsection");
@@ -133,7 +134,9 @@ Trap run(unsigned mode, const void *pc, ulong a0, ulong a1)
     context.x[10] = a0;
     context.x[11] = a1;
     csr_write(CSR_MTVEC, (ulong)trap_vectors | run_vectored);
+    ulong before = csr_read(CSR_MINSTRET);
     enter(&context);
+    run_instret = (u32)(csr_read(CSR_MINSTRET) - before);
 
     status = csr_read(CSR_MSTATUS);
     Trap t = {

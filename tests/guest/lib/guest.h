@@ -127,6 +127,7 @@ extern Context context; /* of the last run; set other registers than a0 and a1 b
 extern bool run_vectored; /* mtvec's and stvec's mode for run() */
 extern bool run_mprv;     /* mstatus.MPRV at the end of the last run */
 extern bool run_with_mie; /* mstatus.MIE = 1 in the snippet */
+extern u32 run_instret;      /* instructions of the last run, and a constant for the switch */
 extern char trap_vectors[], s_vectors[], snippets[], snippets_end[], image_end[];
 
 /* Runs code at pc in `mode` with a0 and a1 until it traps. The other bits of mstatus are the caller's. */
