@@ -1102,6 +1102,24 @@ START_TEST(address_spaces)
     regime.asid = 2;
     set_regime();
     ck_assert(!entry(VIEW_READ_OFFSET, va));
+    /* One root under two ASIDs is two address spaces: a fence for one may leave the other's
+     * entries, one for the other may not. */
+    for (unsigned i = 0; i < 2; i++) {
+        regime.fetch_priv = regime.data_priv = i ? PRIV_S : PRIV_U;
+        regime.sum = true;
+        for (u16 k = 20; k < 24; k++) {
+            regime.asid = k;
+            set_regime();
+            check_access(va, 3, LOAD);
+        }
+        map(regime.root, va, RAM_BASE + (200 + i) * 4096, 0, RWXAD | U);
+        for (u16 k = 20; k < 24; k++) {
+            mmu_fence(&cpu, &va, &k);
+            regime.asid = k;
+            set_regime();
+            check_access(va, 3, LOAD);
+        }
+    }
     finish();
 }
 END_TEST
@@ -1156,6 +1174,31 @@ START_TEST(sum_mxr_mprv)
     regime.fetch_priv = PRIV_M;
     set_regime();
     ck_assert(!entry(VIEW_EXEC_OFFSET, kernel));
+    finish();
+}
+END_TEST
+
+/* What menvcfg switches takes effect at once, without a fence. */
+START_TEST(feature_toggles)
+{
+    start(_i);
+    regime.root = new_table();
+    map(regime.root, 0x1000, RAM_BASE + 0x1000, 0, RWXAD | 1ull << 61);
+    map(regime.root, 0x10000, RAM_BASE + 0x8000, 0, RWXAD | 1ull << 63);
+    for (unsigned i = 0; i < 16; i++) {
+        regime.pbmte = i & 1;
+        regime.napot = i & 2;
+        regime.adue = i & 4;
+        map(regime.root, 0x2000, RAM_BASE + 0x2000, 0, V | R | W);
+        u64 va = 0x2000;
+        mmu_fence(&cpu, &va, NULL);
+        set_regime();
+        ck_assert_int_eq(check_access(0x1000, 3, STORE), regime.pbmte ? -1 : 15);
+        ck_assert_int_eq(check_access(0x10000, 3, LOAD), regime.napot ? -1 : 13);
+        ck_assert_int_eq(check_access(0x2000, 3, LOAD), regime.adue ? -1 : 13);
+        ck_assert_int_eq(check_access(0x2000, 3, STORE), regime.adue ? -1 : 15);
+        ck_assert_int_eq(check_access(0x1000, 2, FETCH), regime.pbmte ? -1 : 12);
+    }
     finish();
 }
 END_TEST
@@ -1375,6 +1418,19 @@ START_TEST(page_crossing)
             }
         }
     }
+    /* PMP judges each part by itself, so an entry that ends with the page does not cut the access.
+     */
+    map(regime.root, va, RAM_BASE + 0x7000, 0, RWXAD);
+    map(regime.root, va + 4096, RAM_BASE + 0x9000, 0, RWXAD);
+    mmu_fence(&cpu, NULL, NULL);
+    pmp.count = 2;
+    pmp.range[0] = (PmpRange){RAM_BASE + 0x7000, RAM_BASE + 0x7fff, 7, 7};
+    pmp.range[1] = (PmpRange){RAM_BASE + 0x9000, RAM_BASE + 0x9003, 7, 7};
+    mmu_set_pmp(&cpu, &pmp);
+    ck_assert_int_eq(check_access(va + 4092, 3, STORE), -1);
+    ck_assert_int_eq(check_access(va + 4092, 3, LOAD), -1);
+    ck_assert_int_eq(check_access(va + 4093, 3, LOAD), 5);
+    ck_assert_int_eq(check_access(va + 4093, 3, STORE), 7);
     finish();
 }
 END_TEST
@@ -1720,6 +1776,9 @@ static void random_leaf(u64 va, bool global)
     if (global) {
         flags |= G;
     }
+    if (below(12) == 0) {
+        flags |= 1ull << 61; /* Svpbmt: non-cacheable */
+    }
     bool napot = level == 0 && below(6) == 0 && pa < RAM_BASE + RAM_SIZE && pa >= RAM_BASE;
     if (napot) {
         pa = (pa & ~0xffffull) | 0x8000;
@@ -1808,6 +1867,9 @@ START_TEST(random_model)
             if (below(300) == 0) {
                 regime.napot = !regime.napot;
             }
+            if (below(300) == 0) {
+                regime.pbmte = !regime.pbmte;
+            }
             set_regime();
             break;
         }
@@ -1886,28 +1948,14 @@ int main(void)
     Suite *s = suite_create("softmmu");
     TCase *t = tcase_create("softmmu");
     const TTest *const both[] = {
-        bus_regions_and_bounds,
-        bus_mmio_splits,
-        bus_dma_and_code_pages,
-        walk_sv39_permissions,
-        walk_sv32,
-        walk_table_memory,
-        canonical_addresses,
-        fence_by_address,
-        fence_sv32_superpage,
-        address_spaces,
-        sum_mxr_mprv,
-        execute_entries,
-        pmp_partial_pages,
-        stores_to_code,
-        page_crossing,
-        atomics,
-        debugger,
-        aliases_fault,
-        memory_blocks,
-        scattered_accesses,
-        hostile_tables,
-        random_model,
+        bus_regions_and_bounds, bus_mmio_splits,   bus_dma_and_code_pages,
+        walk_sv39_permissions,  walk_sv32,         walk_table_memory,
+        canonical_addresses,    fence_by_address,  fence_sv32_superpage,
+        address_spaces,         sum_mxr_mprv,      feature_toggles,
+        execute_entries,        pmp_partial_pages, stores_to_code,
+        page_crossing,          atomics,           debugger,
+        aliases_fault,          memory_blocks,     scattered_accesses,
+        hostile_tables,         random_model,
     };
     for (unsigned i = 0; i < ARRAY_LEN(both); i++) {
         tcase_add_loop_test(t, both[i], 0, 2);
