@@ -839,7 +839,8 @@ CpuExit exec_run(Exec *exec, CpuState *cpu, u64 max_insns)
     ExecHart *h = cpu->exec;
     u64 end = max_insns ? cpu_insns(cpu) + max_insns : 0;
     u32 jump = 0;         /* the jump to link to the next block */
-    bool changed = false; /* leave by EXIT_NEXT_PAGE */
+    bool changed = false; /* left by EXIT_NEXT_PAGE */
+    bool inside = false;  /* left by EXIT_BUDGET: the limit falls into the block at pc */
 
     h->thread = pthread_self();
     for (;;) {
@@ -854,9 +855,10 @@ CpuExit exec_run(Exec *exec, CpuState *cpu, u64 max_insns)
             return EXIT_BUDGET;
         }
 
-        bool alone = false;
-        u32 entry = changed ? next_page_changed(exec, h, &alone) : quick_entry(exec, cpu);
-        if (!entry && !changed) {
+        bool alone = inside && max_insns;
+        inside = false;
+        u32 entry = alone ? 0 : changed ? next_page_changed(exec, h, &alone) : quick_entry(exec, cpu);
+        if (!entry && !changed && !alone) {
             entry = find_entry(exec, h, &alone);
         }
         changed = false;
@@ -886,15 +888,14 @@ CpuExit exec_run(Exec *exec, CpuState *cpu, u64 max_insns)
             }
             exit = exec->ops.enter(exec->ops.backend, cpu, entry, &jump);
             cpu->in_code = false;
-            if (exit == EXIT_BUDGET && !atomic_load(&cpu->pending) && left < BIG_BUDGET) {
-                exit = run_alone(exec, h); /* the limit falls into the block */
-            }
         }
 
         switch (exit) {
         case EXIT_NEXT:
         case EXIT_LINK:
+            break;
         case EXIT_BUDGET:
+            inside = true;
             break;
         case EXIT_TRAP:
             exec->ops.take_trap(cpu);
