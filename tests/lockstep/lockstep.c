@@ -299,7 +299,7 @@ int main(int argc, char **argv)
         die(err);
     }
     u8 *image = g_malloc(RANDPROG_SIZE);
-    Rig *t0 = image_file ? NULL : rig_new(ACCEL_INTERP, model, 0);
+    Rig *t0 = image_file ? NULL : rig_new(ACCEL_INTERP, model, single ? 1 : 0);
     Rig *t1 = image_file ? NULL : rig_new(ACCEL_JIT, model, single ? 1 : 0);
 
     u64 total = 0, programs = 0;
