@@ -1185,10 +1185,10 @@ START_TEST(feature_toggles)
     regime.root = new_table();
     map(regime.root, 0x1000, RAM_BASE + 0x1000, 0, RWXAD | 1ull << 61);
     map(regime.root, 0x10000, RAM_BASE + 0x8000, 0, RWXAD | 1ull << 63);
-    for (unsigned i = 0; i < 16; i++) {
-        regime.pbmte = i & 1;
-        regime.napot = i & 2;
-        regime.adue = i & 4;
+    for (unsigned i = 0; i < 64; i++) {
+        regime.pbmte = below(2);
+        regime.napot = below(2);
+        regime.adue = below(2);
         map(regime.root, 0x2000, RAM_BASE + 0x2000, 0, V | R | W);
         u64 va = 0x2000;
         mmu_fence(&cpu, &va, NULL);
