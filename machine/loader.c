@@ -334,10 +334,16 @@ bool loader_device_load(Loader *l, const LoaderDevice *d, u64 *pc, GError **err)
 /* ---- Device trees --------------------------------------------------------------------------- */
 
 enum { DTB_LIMIT = 2 << 20 }; /* what Linux maps for it */
+enum { FDT_VERSION_WITH_SIZES = 17 };
 
 bool loader_check_dtb(const void *blob, u64 size, const char *name, GError **err)
 {
-    int e = size < sizeof(struct fdt_header) ? -FDT_ERR_TRUNCATED : fdt_check_full(blob, size);
+    int e = size < sizeof(struct fdt_header) ? -FDT_ERR_TRUNCATED : fdt_check_header(blob);
+    /* Older versions do not say how long their parts are, and libfdt reads beyond them. Nobody writes them. */
+    if (e == 0 && fdt_version(blob) < FDT_VERSION_WITH_SIZES) {
+        e = -FDT_ERR_BADVERSION;
+    }
+    e = e ? e : fdt_check_full(blob, size);
     return e == 0 || stag_error(err, "%s is not a sound device tree blob: %s", name, fdt_strerror(e));
 }
 
