@@ -548,6 +548,20 @@ static void log_block(Exec *exec, const IrBlock *ir, const u8 *host, const u8 *h
     log_unlock();
 }
 
+/* In debug builds every block is checked after translation and after optimisation. */
+static void check_ir(const IrBlock *ir, const char *stage)
+{
+#ifdef NDEBUG
+    (void)ir, (void)stage;
+#else
+    g_autofree char *message = ir_check(ir);
+    if (message) {
+        ir_print(stderr, ir);
+        g_error("IR after %s: %s", stage, message);
+    }
+#endif
+}
+
 static void log_compiled(Exec *exec, const IrBlock *ir, const CompiledBlock *code, u64 pc)
 {
     log_lock();
@@ -619,7 +633,9 @@ static u32 translate(Exec *exec, ExecHart *h, CodePage *page, u64 pc, bool *alon
     if (log_on(LOG_IN_ASM | LOG_OP)) {
         log_block(exec, &ir, page->host, page2 ? page2->host : NULL, pc);
     }
+    check_ir(&ir, "translation");
     opt_run(&ir);
+    check_ir(&ir, "optimisation");
 
     CompiledBlock code;
     /* Making room may forget the pages that this block is about to belong to: hold them by a

@@ -101,7 +101,7 @@ static void la(Gen *g, u32 rd, u32 target)
     s32 d = (s32)(target - g->at);
     s32 hi = (d + 0x800) >> 12;
     put32(g, (u32)hi << 12 | rd << 7 | 0x17);
-    addi(g, rd, rd, d - (hi << 12));
+    addi(g, rd, rd, d - hi * 4096);
 }
 
 /* rd = a 32-bit constant (sign-extended on RV64). */
