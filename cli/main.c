@@ -1,6 +1,6 @@
 /*
- * The program: options in, a machine made and run, its exit status out. Whatever a user can get wrong ends here
- * as one sentence on stderr and exit status 1.
+ * The program: options in, a machine made and run, its exit status out. Whatever a user can get
+ * wrong ends here as one sentence on stderr and exit status 1.
  */
 #include <stdio.h>
 

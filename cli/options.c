@@ -1,7 +1,6 @@
 /* Parses the command line. See options.h. */
 #include "cli/options.h"
 
-#include <errno.h>
 #include <string.h>
 
 #include "core/base/error.h"
@@ -46,16 +45,17 @@ unsigned edit_distance(const char *a, const char *b)
 
 bool parse_size(const char *text, u64 unit, u64 *bytes)
 {
-    char *end;
-    errno = 0;
-    double number = g_ascii_strtod(text, &end);
     static const char suffixes[] = "BKMGTPE";
-    if (!g_ascii_isdigit(text[0]) || errno || strpbrk(text, "xXpPeE") == text + 1) {
+    size_t digits = strspn(text, "0123456789.");
+    g_autofree char *head = g_strndup(text, digits);
+    char *end;
+    double number = g_ascii_strtod(head, &end);
+    if (!g_ascii_isdigit(text[0]) || *end) {
         return false;
     }
-    const char *suffix = *end ? strchr(suffixes, g_ascii_toupper(*end)) : NULL;
-    if (*end) {
-        if (!suffix || end[1]) {
+    if (text[digits]) {
+        const char *suffix = strchr(suffixes, g_ascii_toupper(text[digits]));
+        if (!suffix || text[digits + 1]) {
             return false;
         }
         unit = (u64)1 << (10 * (suffix - suffixes));
@@ -111,7 +111,8 @@ static bool apply_accel(Cli *cli, const char *value, FILE *out, GError **err)
     g_auto(GStrv) parts = g_strsplit(value, ",", -1);
     for (char **p = parts; *p; p++) {
         bool on;
-        if (p == parts && (!strcmp(*p, "jit") || !strcmp(*p, "tcg") || !g_ascii_strcasecmp(*p, "t1"))) {
+        if (p == parts &&
+            (!strcmp(*p, "jit") || !strcmp(*p, "tcg") || !g_ascii_strcasecmp(*p, "t1"))) {
             cli->machine.interp = false;
         } else if (p == parts && (!strcmp(*p, "interp") || !g_ascii_strcasecmp(*p, "t0"))) {
             cli->machine.interp = true;
@@ -125,10 +126,10 @@ static bool apply_accel(Cli *cli, const char *value, FILE *out, GError **err)
                    parse_switch(*p + strlen("one-insn-per-tb="), &on)) {
             cli->machine.single_step = on;
         } else if (strcmp(*p, "thread=single") != 0 && strcmp(*p, "thread=multi") != 0) {
-            return stag_error(err, "-accel: there is no property '%s' (-accel help lists them)", *p);
+            return stag_error(err, "-accel: there is no property '%s' (-accel help lists them)",
+                              *p);
         }
     }
-    cli->interp_asked = true;
     return true;
 }
 
@@ -152,8 +153,9 @@ static bool apply_machine(Cli *cli, const char *value, FILE *out, GError **err)
         } else if (p == parts && !strchr(*p, '=')) {
             set_text(&cli->machine.board, *p);
         } else {
-            return stag_error(err, "-machine: there is no property '%s' (it takes type=, dumpdtb=FILE, accel=)",
-                              *p);
+            return stag_error(
+                err, "-machine: there is no property '%s' (it takes type=, dumpdtb=FILE, accel=)",
+                *p);
         }
     }
     return true;
@@ -216,13 +218,15 @@ static bool apply_device(Cli *cli, const char *value, FILE *out, GError **err)
 static bool apply_monitor(Cli *cli, const char *value, FILE *out, GError **err)
 {
     (void)cli, (void)out;
-    return strcmp(value, "none") == 0 || stag_error(err, "-monitor %s: Stag has no monitor; only 'none' is taken", value);
+    return strcmp(value, "none") == 0 ||
+           stag_error(err, "-monitor %s: Stag has no monitor; only 'none' is taken", value);
 }
 
 static bool apply_display(Cli *cli, const char *value, FILE *out, GError **err)
 {
     (void)cli, (void)out;
-    return strcmp(value, "none") == 0 || stag_error(err, "-display %s: Stag has no display; only 'none' is taken", value);
+    return strcmp(value, "none") == 0 ||
+           stag_error(err, "-display %s: Stag has no display; only 'none' is taken", value);
 }
 
 static bool apply_nographic(Cli *cli, const char *value, FILE *out, GError **err)
@@ -262,26 +266,32 @@ static bool apply_help(Cli *cli, const char *value, FILE *out, GError **err)
 #define TEXT(member) .text = offsetof(Cli, member)
 #define FLAG(member) .flag = offsetof(Cli, member)
 static const Option options[] = {
-    {"machine", "M", "BOARD[,dumpdtb=FILE]", "the machine: virt (default) or spike; 'help' lists them", apply_machine},
+    {"machine", "M", "BOARD[,dumpdtb=FILE]",
+     "the machine: virt (default) or spike; 'help' lists them", apply_machine},
     {"cpu", NULL, "MODEL[,EXT=on|off]", "the harts; 'help' lists models and extensions", apply_cpu},
     {"m", NULL, "SIZE", "guest memory, 128M by default; suffixes K M G T", apply_memory},
     {"smp", NULL, "N", "number of harts (1)", apply_smp},
     {"bios", NULL, "FILE", "firmware: a file, 'none', or 'default' (OpenSBI)", TEXT(machine.bios)},
-    {"kernel", NULL, "FILE", "ELF, Linux Image, either gzipped, or raw bytes", TEXT(machine.kernel)},
+    {"kernel", NULL, "FILE", "ELF, Linux Image, either gzipped, or raw bytes",
+     TEXT(machine.kernel)},
     {"initrd", NULL, "FILE", "initial ramdisk", TEXT(machine.initrd)},
     {"append", NULL, "WORDS", "the kernel's command line", TEXT(machine.append)},
-    {"dtb", NULL, "FILE", "device tree for the guest instead of the machine's own", TEXT(machine.dtb)},
+    {"dtb", NULL, "FILE", "device tree for the guest instead of the machine's own",
+     TEXT(machine.dtb)},
     {"device", NULL, "loader,...", "put something into memory; 'help' says what", apply_device},
     {"nographic", NULL, NULL, "serial port on this terminal (so it is anyway)", apply_nographic},
-    {"serial", NULL, "BACKEND", "serial port: mon:stdio (default), stdio, null, none, file:PATH", TEXT(machine.serial)},
+    {"serial", NULL, "BACKEND", "serial port: mon:stdio (default), stdio, null, none, file:PATH",
+     TEXT(machine.serial)},
     {"monitor", NULL, "none", "accepted for compatibility", apply_monitor},
     {"display", NULL, "none", "accepted for compatibility", apply_display},
-    {"accel", NULL, "jit|interp[,tb-size=MIB]", "translate to host code (default), or interpret", apply_accel},
+    {"accel", NULL, "jit|interp[,tb-size=MIB]", "translate to host code (default), or interpret",
+     apply_accel},
     {"tb-size", NULL, "MIB", "size of the code cache, 64 by default", apply_tb_size},
     {"singlestep", NULL, NULL, "one guest instruction a block", FLAG(machine.single_step)},
     {"one-insn-per-tb", NULL, NULL, "the same", FLAG(machine.single_step)},
     {"no-reboot", NULL, NULL, "end when the guest reboots", FLAG(machine.no_reboot)},
-    {"signature", NULL, "FILE", "write begin_signature..end_signature there at the end", TEXT(machine.signature)},
+    {"signature", NULL, "FILE", "write begin_signature..end_signature there at the end",
+     TEXT(machine.signature)},
     {"perfmap", NULL, NULL, "write /tmp/perf-PID.map for perf", FLAG(machine.perf_map)},
     {"d", NULL, "ITEM,...", "log to stderr; 'help' lists the items", apply_log},
     {"D", NULL, "FILE", "log to a file instead", TEXT(log_file)},
@@ -292,16 +302,19 @@ static const Option options[] = {
 void cli_print_help(FILE *out)
 {
     fprintf(out, "usage: stag [OPTION]...\n"
-                 "Runs RISC-V systems. Options are spelt as QEMU's, with one dash or two; -OPTION=VALUE works too.\n\n");
+                 "Runs RISC-V systems. Options are spelt as QEMU's, with one dash or two; "
+                 "-OPTION=VALUE works too.\n\n");
     for (unsigned i = 0; i < ARRAY_LEN(options); i++) {
         const Option *o = &options[i];
-        g_autofree char *left = g_strdup_printf("-%s%s%s%s%s", o->name, o->alias ? ", -" : "",
-                                                o->alias ? o->alias : "", o->argument ? " " : "",
-                                                o->argument ? o->argument : "");
+        g_autofree char *left =
+            g_strdup_printf("-%s%s%s%s%s", o->name, o->alias ? ", -" : "", o->alias ? o->alias : "",
+                            o->argument ? " " : "", o->argument ? o->argument : "");
         fprintf(out, strlen(left) > 34 ? "  %s\n%38s%s\n" : "  %-35s %s%s\n", left,
                 strlen(left) > 34 ? "" : o->help, strlen(left) > 34 ? o->help : "");
     }
-    fprintf(out, "\nCtrl-A x ends Stag, Ctrl-A h shows the other keys. The exit status is the guest's.\n");
+    fprintf(
+        out,
+        "\nCtrl-A x ends Stag, Ctrl-A h shows the other keys. The exit status is the guest's.\n");
 }
 
 /* ---- Parsing -------------------------------------------------------------------------------- */
@@ -309,7 +322,8 @@ void cli_print_help(FILE *out)
 static const Option *find_option(const char *name)
 {
     for (unsigned i = 0; i < ARRAY_LEN(options); i++) {
-        if (strcmp(name, options[i].name) == 0 || (options[i].alias && strcmp(name, options[i].alias) == 0)) {
+        if (strcmp(name, options[i].name) == 0 ||
+            (options[i].alias && strcmp(name, options[i].alias) == 0)) {
             return &options[i];
         }
     }
@@ -332,15 +346,17 @@ bool cli_parse(Cli *cli, int argc, char **argv, FILE *out, GError **err)
     for (int i = 1; i < argc && !cli->done; i++) {
         const char *word = argv[i];
         if (word[0] != '-' || word[1] == '\0') {
-            return stag_error(err, "'%s' is not an option; a kernel is named with -kernel FILE", word);
+            return stag_error(err, "'%s' is not an option; a kernel is named with -kernel FILE",
+                              word);
         }
         const char *name = word + (word[1] == '-' ? 2 : 1);
         const char *equals = strchr(name, '=');
         g_autofree char *bare = equals ? g_strndup(name, (gsize)(equals - name)) : g_strdup(name);
         const Option *o = find_option(bare);
         if (!o) {
-            return stag_error(err, "there is no option '%.60s'; the nearest is -%s (--help lists them all)",
-                              word, nearest_option(bare));
+            return stag_error(
+                err, "there is no option '%.60s'; the nearest is -%s (--help lists them all)", word,
+                nearest_option(bare));
         }
         const char *value = NULL;
         if (o->argument && equals) {

@@ -17,10 +17,8 @@
 
 /* QEMU's virt, address for address and interrupt for interrupt. */
 static const BoardDevice virt_devices[] = {
-    {"sifive,plic-1.0.0", 0x0c000000, 0},
-    {"sifive,clint0", 0x02000000, 0},
-    {"sifive,test0", 0x00100000, 0},
-    {"google,goldfish-rtc", 0x00101000, 11},
+    {"sifive,plic-1.0.0", 0x0c000000, 0}, {"sifive,clint0", 0x02000000, 0},
+    {"sifive,test0", 0x00100000, 0},      {"google,goldfish-rtc", 0x00101000, 11},
     {"ns16550a", 0x10000000, 10},
 };
 
@@ -140,8 +138,8 @@ static const struct {
     const DeviceClass *class;
     void (*configure)(const BoardEnv *env, DeviceConfig *config); /* NULL: takes none */
 } makers[] = {
-    {&clint_class, configure_clint},   {&htif_class, configure_htif},
-    {&plic_class, configure_plic},     {&sifive_test_class, configure_test},
+    {&clint_class, configure_clint},    {&htif_class, configure_htif},
+    {&plic_class, configure_plic},      {&sifive_test_class, configure_test},
     {&uart16550_class, configure_uart}, {&goldfish_rtc_class, NULL},
 };
 
@@ -180,7 +178,8 @@ bool board_htif_page(const Board *board, const BoardEnv *env, u64 *page, GError 
     *page = env->has_htif_words ? ALIGN_DOWN(env->tohost, HTIF_PAGE_SIZE) : DEFAULT_HTIF_PAGE;
     if (env->has_htif_words && (ALIGN_DOWN(env->fromhost, HTIF_PAGE_SIZE) != *page ||
                                 env->tohost % 8 || env->fromhost % 8)) {
-        return stag_error(err, "the kernel's tohost and fromhost must be 8-byte aligned words of one 4 KiB page");
+        return stag_error(
+            err, "the kernel's tohost and fromhost must be 8-byte aligned words of one 4 KiB page");
     }
     return true;
 }
@@ -272,7 +271,8 @@ Device *board_devices_htif(const BoardDevices *b, u64 *page)
 
 /* ---- The device tree ------------------------------------------------------------------------ */
 
-/* libfdt's functions return negative codes, and go on failing is harmless: after the first failure the rest does nothing. */
+/* libfdt's functions return negative codes, and go on failing is harmless: after the first failure
+ * the rest does nothing. */
 typedef struct Tree {
     void *fdt;
     int error;
@@ -362,7 +362,9 @@ static void tree_cpus(Tree *t, const BoardDevices *b)
         }
         bool paged = model->ext & RISCV_EXT_BIT(S);
         tree_string(t, cpu, "mmu-type",
-                    !paged ? "riscv,none" : model->rv32 ? "riscv,sv32" : "riscv,sv39");
+                    !paged        ? "riscv,none"
+                    : model->rv32 ? "riscv,sv32"
+                                  : "riscv,sv39");
         if (model->ext & RISCV_EXT_BIT(Zicbom)) {
             tree_u32(t, cpu, "riscv,cbom-block-size", CACHE_BLOCK_BYTES);
         }

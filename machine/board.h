@@ -1,6 +1,6 @@
 /*
- * Boards: what stands at which address. A board is a table; from it come the devices (each row's `compatible` finds
- * the class) and the device tree that tells firmware and kernel about them.
+ * Boards: what stands at which address. A board is a table; from it come the devices (each row's
+ * `compatible` finds the class) and the device tree that tells firmware and kernel about them.
  */
 #ifndef STAG_MACHINE_BOARD_H
 #define STAG_MACHINE_BOARD_H
@@ -40,7 +40,8 @@ typedef struct BoardEnv {
     CpuState **harts;
     unsigned hart_count;
     CharDev *console;
-    bool has_htif_words; /* tohost and fromhost of the guest's program; else Spike's default place */
+    bool
+        has_htif_words; /* tohost and fromhost of the guest's program; else Spike's default place */
     u64 tohost, fromhost;
     FinishFn finish;
     u64 (*get_time)(void *opaque);
@@ -51,7 +52,8 @@ typedef struct BoardEnv {
 
 typedef struct BoardDevices BoardDevices;
 
-/* Where the board's HTIF page would be. False if it has none; with a sentence if the words' places can't be had. */
+/* Where the board's HTIF page would be. False if it has none; with a sentence if the words' places
+ * can't be had. */
 bool board_htif_page(const Board *board, const BoardEnv *env, u64 *page, GError **err);
 
 /* Makes and connects the board's devices. *env is copied. NULL with a sentence. */
@@ -68,8 +70,10 @@ typedef struct BoardTree {
     u64 initrd_start, initrd_end;
 } BoardTree;
 /* A packed blob (g_free) of *size bytes. NULL with a sentence. */
-void *board_render_tree(const BoardDevices *devices, const BoardTree *tree, u64 *size, GError **err);
-/* Writes append and initrd into /chosen of somebody else's tree, which is freed; returns the new blob. */
+void *board_render_tree(const BoardDevices *devices, const BoardTree *tree, u64 *size,
+                        GError **err);
+/* Writes append and initrd into /chosen of somebody else's tree, which is freed; returns the new
+ * blob. */
 void *board_patch_tree(void *blob, const BoardTree *tree, u64 *size, GError **err);
 
 #endif

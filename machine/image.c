@@ -1,6 +1,6 @@
 /*
- * Reads program files; see image.h. Everything here works on a Span, bytes with a length: the few accessors
- * below are the only ones that look at a file's bytes, and they check.
+ * Reads program files; see image.h. Everything here works on a Span, bytes with a length: the few
+ * accessors below are the only ones that look at a file's bytes, and they check.
  */
 #include "machine/image.h"
 
@@ -62,8 +62,8 @@ GBytes *image_read_file(const char *path, const char *what, u64 limit, GError **
         return NULL;
     }
 
-    /* The size that fstat gives is only a hint: pipes have none, and files grow. One byte more than expected is asked for, so
-     * that the end is seen without growing the buffer. */
+    /* The size that fstat gives is only a hint: pipes have none, and files grow. One byte more than
+     * expected is asked for, so that the end is seen without growing the buffer. */
     u64 room = S_ISREG(st.st_mode) && (u64)st.st_size <= limit ? (u64)st.st_size + 1 : 65536;
     u64 size = 0;
     u8 *buffer = g_try_malloc(room);
@@ -125,7 +125,8 @@ static GBytes *gunzip(Span s, const char *name, u64 limit, GError **err)
         used += step - z.avail_in;
         u32 got = (1u << 18) - z.avail_out;
         if (status != Z_OK && status != Z_STREAM_END) {
-            problem = used == s.size && status == Z_BUF_ERROR ? "it ends too early" : "it is damaged";
+            problem =
+                used == s.size && status == Z_BUF_ERROR ? "it ends too early" : "it is damaged";
         } else if (out->len + (u64)got > MIN(limit, G_MAXUINT32 / 2)) {
             problem = "what it holds is larger than the guest's memory";
         } else {
@@ -155,10 +156,13 @@ GBytes *image_unpack(GBytes *data, const char *name, u64 limit, GError **err)
         out = gunzip(s, name, limit, err);
     } else if (span_has(s, 0, 32, 1) && memcmp(s.bytes, "MZ", 2) == 0 &&
                memcmp(s.bytes + 4, "zimg", 4) == 0) {
-        /* Linux's self-unpacking EFI image: the payload's offset and size, then the name of the compression. */
+        /* Linux's self-unpacking EFI image: the payload's offset and size, then the name of the
+         * compression. */
         u64 offset = span_le(s, 8, 4), size = span_le(s, 12, 4);
         if (memcmp(s.bytes + 24, "gzip", 5) != 0) {
-            stag_error(err, "%s is an EFI image compressed with something else than gzip; unpack it first", name);
+            stag_error(
+                err, "%s is an EFI image compressed with something else than gzip; unpack it first",
+                name);
         } else if (!span_has(s, offset, size, 1)) {
             stag_error(err, "%s is damaged: its payload lies outside the file", name);
         } else {
@@ -175,7 +179,10 @@ GBytes *image_unpack(GBytes *data, const char *name, u64 limit, GError **err)
 typedef struct ElfField {
     u8 offset, size;
 } ElfField;
-#define FIELD(type, member) {offsetof(type, member), sizeof(((type *)0)->member)}
+#define FIELD(type, member)                                                                        \
+    {                                                                                              \
+        offsetof(type, member), sizeof(((type *)0)->member)                                        \
+    }
 typedef struct ElfClass {
     ElfField entry, phoff, phentsize, phnum, shoff, shentsize, shnum;
     u8 header_size;
@@ -189,17 +196,16 @@ typedef struct ElfClass {
 #define ELF_CLASS(n)                                                                               \
     {                                                                                              \
         FIELD(Elf##n##_Ehdr, e_entry), FIELD(Elf##n##_Ehdr, e_phoff),                              \
-        FIELD(Elf##n##_Ehdr, e_phentsize), FIELD(Elf##n##_Ehdr, e_phnum),                          \
-        FIELD(Elf##n##_Ehdr, e_shoff), FIELD(Elf##n##_Ehdr, e_shentsize),                          \
-        FIELD(Elf##n##_Ehdr, e_shnum), sizeof(Elf##n##_Ehdr),                                      \
-        FIELD(Elf##n##_Phdr, p_type), FIELD(Elf##n##_Phdr, p_offset),                              \
-        FIELD(Elf##n##_Phdr, p_vaddr), FIELD(Elf##n##_Phdr, p_paddr),                              \
-        FIELD(Elf##n##_Phdr, p_filesz), FIELD(Elf##n##_Phdr, p_memsz), sizeof(Elf##n##_Phdr),      \
-        FIELD(Elf##n##_Shdr, sh_type), FIELD(Elf##n##_Shdr, sh_offset),                            \
-        FIELD(Elf##n##_Shdr, sh_size), FIELD(Elf##n##_Shdr, sh_link),                              \
-        FIELD(Elf##n##_Shdr, sh_entsize), sizeof(Elf##n##_Shdr),                                   \
-        FIELD(Elf##n##_Sym, st_name), FIELD(Elf##n##_Sym, st_value),                               \
-        FIELD(Elf##n##_Sym, st_shndx), sizeof(Elf##n##_Sym)                                        \
+            FIELD(Elf##n##_Ehdr, e_phentsize), FIELD(Elf##n##_Ehdr, e_phnum),                      \
+            FIELD(Elf##n##_Ehdr, e_shoff), FIELD(Elf##n##_Ehdr, e_shentsize),                      \
+            FIELD(Elf##n##_Ehdr, e_shnum), sizeof(Elf##n##_Ehdr), FIELD(Elf##n##_Phdr, p_type),    \
+            FIELD(Elf##n##_Phdr, p_offset), FIELD(Elf##n##_Phdr, p_vaddr),                         \
+            FIELD(Elf##n##_Phdr, p_paddr), FIELD(Elf##n##_Phdr, p_filesz),                         \
+            FIELD(Elf##n##_Phdr, p_memsz), sizeof(Elf##n##_Phdr), FIELD(Elf##n##_Shdr, sh_type),   \
+            FIELD(Elf##n##_Shdr, sh_offset), FIELD(Elf##n##_Shdr, sh_size),                        \
+            FIELD(Elf##n##_Shdr, sh_link), FIELD(Elf##n##_Shdr, sh_entsize),                       \
+            sizeof(Elf##n##_Shdr), FIELD(Elf##n##_Sym, st_name), FIELD(Elf##n##_Sym, st_value),    \
+            FIELD(Elf##n##_Sym, st_shndx), sizeof(Elf##n##_Sym)                                    \
     }
 static const ElfClass elf_class[2] = {ELF_CLASS(32), ELF_CLASS(64)};
 
@@ -214,7 +220,8 @@ static const char *const symbol_names[] = {
 #undef X
 };
 
-/* Collects the symbols of interest. A damaged or missing symbol table is no error: the program can run without. */
+/* Collects the symbols of interest. A damaged or missing symbol table is no error: the program can
+ * run without. */
 static void parse_symbols(Image *image, Span s, const ElfClass *c)
 {
     u64 shoff = elf_get(s, 0, c->shoff), shnum = elf_get(s, 0, c->shnum);
@@ -232,7 +239,8 @@ static void parse_symbols(Image *image, Span s, const ElfClass *c)
         u64 offset = elf_get(s, sh, c->sh_offset), size = elf_get(s, sh, c->sh_size);
         u64 each = elf_get(s, sh, c->sh_entsize);
         u64 names = elf_get(s, str, c->sh_offset), names_size = elf_get(s, str, c->sh_size);
-        if (each < c->st_bytes || !span_has(s, offset, size, 1) || !span_has(s, names, names_size, 1)) {
+        if (each < c->st_bytes || !span_has(s, offset, size, 1) ||
+            !span_has(s, names, names_size, 1)) {
             continue;
         }
         for (u64 k = 0; k < size / each; k++) {
@@ -260,7 +268,8 @@ static bool parse_elf(Image *image, Span s, GError **err)
     }
     u8 class = s.bytes[EI_CLASS];
     if ((class != ELFCLASS32 && class != ELFCLASS64) || s.bytes[EI_DATA] != ELFDATA2LSB) {
-        return stag_error(err, "%s is an ELF of an unknown class or byte order, not a RISC-V program", name);
+        return stag_error(
+            err, "%s is an ELF of an unknown class or byte order, not a RISC-V program", name);
     }
     const ElfClass *c = &elf_class[class == ELFCLASS64];
     image->is64 = class == ELFCLASS64;
@@ -270,11 +279,12 @@ static bool parse_elf(Image *image, Span s, GError **err)
     u64 machine = span_le(s, offsetof(Elf64_Ehdr, e_machine), 2);
     u64 type = span_le(s, offsetof(Elf64_Ehdr, e_type), 2);
     if (machine != EM_RISCV) {
-        return stag_error(err, "%s is an ELF for another processor (e_machine %u), not for RISC-V", name,
-                          (unsigned)machine);
+        return stag_error(err, "%s is an ELF for another processor (e_machine %u), not for RISC-V",
+                          name, (unsigned)machine);
     }
     if (type != ET_EXEC && type != ET_DYN) {
-        return stag_error(err, "%s is not an executable ELF but an object or core file; link it first", name);
+        return stag_error(
+            err, "%s is not an executable ELF but an object or core file; link it first", name);
     }
     u64 phoff = elf_get(s, 0, c->phoff), phnum = elf_get(s, 0, c->phnum);
     u64 phentsize = elf_get(s, 0, c->phentsize);
@@ -298,7 +308,8 @@ static bool parse_elf(Image *image, Span s, GError **err)
             continue;
         }
         if (seg.file_size > seg.size || !span_has(s, seg.offset, seg.file_size, 1)) {
-            return stag_error(err, "%s is damaged: segment %u lies outside the file", name, (unsigned)i);
+            return stag_error(err, "%s is damaged: segment %u lies outside the file", name,
+                              (unsigned)i);
         }
         if (seg.size - 1 > top - seg.address) {
             return stag_error(err, "%s is damaged: segment %u wraps around the address space", name,
@@ -346,8 +357,9 @@ Image *image_parse(GBytes *data, const char *name, bool raw, GError **err)
         return NULL;
     }
     ImageSegment all = {.size = s.size, .file_size = s.size};
-    if (!raw && s.size >= LINUX_HEADER_SIZE && (memcmp(s.bytes + LINUX_MAGIC_AT, "RISCV\0\0", 8) == 0 ||
-                                                memcmp(s.bytes + LINUX_MAGIC2_AT, "RSC\5", 4) == 0)) {
+    if (!raw && s.size >= LINUX_HEADER_SIZE &&
+        (memcmp(s.bytes + LINUX_MAGIC_AT, "RISCV\0\0", 8) == 0 ||
+         memcmp(s.bytes + LINUX_MAGIC2_AT, "RSC\5", 4) == 0)) {
         image->kind = IMAGE_LINUX;
         image->text_offset = span_le(s, 8, 8);
         image->image_size = span_le(s, 16, 8);

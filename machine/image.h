@@ -1,10 +1,11 @@
 /*
- * Files that hold programs for the guest: ELF, Linux `Image`, raw bytes, and any of these compressed with
- * gzip. This half of the loader only reads: from bytes to a list of what goes where. It touches no guest memory, and takes
- * every offset and count in a file for a lie until it has been checked, so it can be tested and fuzzed alone.
+ * Files that hold programs for the guest: ELF, Linux `Image`, raw bytes, and any of these
+ * compressed with gzip. This half of the loader only reads: from bytes to a list of what goes
+ * where. It touches no guest memory, and takes every offset and count in a file for a lie until it
+ * has been checked, so it can be tested and fuzzed alone.
  *
- * Formats: ELF-64/32 object file format (System V ABI, chapters 4 and 5); Linux Documentation/arch/riscv/boot-image-header.rst;
- * RFC 1952 (gzip).
+ * Formats: ELF-64/32 object file format (System V ABI, chapters 4 and 5); Linux
+ * Documentation/arch/riscv/boot-image-header.rst; RFC 1952 (gzip).
  */
 #ifndef STAG_MACHINE_IMAGE_H
 #define STAG_MACHINE_IMAGE_H
@@ -25,7 +26,7 @@ enum {
 #define X(id, name) IMAGE_##id,
     IMAGE_SYMBOLS(X)
 #undef X
-    IMAGE_SYMBOL_COUNT
+        IMAGE_SYMBOL_COUNT
 };
 
 typedef struct ImageSymbol {
@@ -33,8 +34,9 @@ typedef struct ImageSymbol {
     u64 value;
 } ImageSymbol;
 
-/* `size` bytes at guest physical `address`: file_size bytes of the file from `offset` on, then zeros.
- * offset + file_size lies within the data, file_size <= size, address + size does not wrap. */
+/* `size` bytes at guest physical `address`: file_size bytes of the file from `offset` on, then
+ * zeros. offset + file_size lies within the data, file_size <= size, address + size does not wrap.
+ */
 typedef struct ImageSegment {
     u64 address, size;
     u64 offset, file_size;
@@ -56,15 +58,16 @@ typedef struct Image {
     u64 image_size;  /* bytes of memory it takes once it runs; >= the file's size */
 } Image;
 
-/* Reads a whole file of at most `limit` bytes. NULL with a sentence, which begins with `what` ("kernel"). */
+/* Reads a whole file of at most `limit` bytes. NULL with a sentence, which begins with `what`
+ * ("kernel"). */
 GBytes *image_read_file(const char *path, const char *what, u64 limit, GError **err);
 
-/* Unpacks `data` if it is gzip, or a compressed EFI image ("zimg") around gzip; else returns it as it is. Takes over
- * the reference. At most `limit` bytes come out. NULL with a sentence. */
+/* Unpacks `data` if it is gzip, or a compressed EFI image ("zimg") around gzip; else returns it as
+ * it is. Takes over the reference. At most `limit` bytes come out. NULL with a sentence. */
 GBytes *image_unpack(GBytes *data, const char *name, u64 limit, GError **err);
 
-/* Understands what is in `data`, unpacked already. Takes over the reference. With `raw` it is raw bytes whatever it looks like.
- * NULL with a sentence. */
+/* Understands what is in `data`, unpacked already. Takes over the reference. With `raw` it is raw
+ * bytes whatever it looks like. NULL with a sentence. */
 Image *image_parse(GBytes *data, const char *name, bool raw, GError **err);
 
 /* The three in a row. */

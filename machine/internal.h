@@ -43,8 +43,8 @@ struct Machine {
     const Board *board;
     HartModel *model;
     HartCallbacks callbacks;
-    u64 start_ns;             /* of CLOCK_MONOTONIC when the machine was made */
-    _Atomic s64 time_offset;  /* the time CSR is the ticks since then plus this */
+    u64 start_ns;            /* of CLOCK_MONOTONIC when the machine was made */
+    _Atomic s64 time_offset; /* the time CSR is the ticks since then plus this */
 
     Bus *bus;
     BoardDevices *devices;
@@ -64,7 +64,7 @@ struct Machine {
 
     GMutex request_lock;
     MachineRequest request;
-    int status; /* exit status that goes with REQUEST_QUIT */
+    int status;    /* exit status that goes with REQUEST_QUIT */
     GError *error; /* of machine_fail */
 };
 
@@ -76,7 +76,8 @@ void hart_init(MachineHart *h, Machine *machine, unsigned index);
 void hart_clear(MachineHart *h);
 /* CpuState.kick. */
 void hart_kick(CpuState *cpu);
-/* Any thread: PENDING_TIMER is posted to the hart once the time CSR reaches `deadline`; ~0 means never. */
+/* Any thread: PENDING_TIMER is posted to the hart once the time CSR reaches `deadline`; ~0 means
+ * never. */
 void hart_arm_timer(MachineHart *h, unsigned timer, u64 deadline);
 /* Hart's mtimecmp: drives MTIP now and when the time comes. */
 void hart_set_timecmp(MachineHart *h, u64 ticks);
@@ -87,7 +88,8 @@ void machine_request(Machine *machine, MachineRequest request, int status);
 /* The time CSR, and setting it. */
 u64 machine_time(Machine *machine);
 void machine_set_time(Machine *machine, u64 ticks);
-/* A hart's thread can't go on: the end, with a sentence that machine_run returns. Takes `error` over. */
+/* A hart's thread can't go on: the end, with a sentence that machine_run returns. Takes `error`
+ * over. */
 void machine_fail(Machine *machine, GError *error);
 
 #endif

@@ -1,8 +1,9 @@
 /*
- * T0 as a backend: a "compiled" block is the block's IR itself, copied into the code cache. See interp.h.
+ * T0 as a backend: a "compiled" block is the block's IR itself, copied into the code cache. See
+ * interp.h.
  *
- * So T0 shares everything with T1 but the last step: finding, invalidation and eviction of blocks work on copied IR
- * as they do on machine code. Blocks are never linked; each returns to C.
+ * So T0 shares everything with T1 but the last step: finding, invalidation and eviction of blocks
+ * work on copied IR as they do on machine code. Blocks are never linked; each returns to C.
  */
 #include "machine/interp.h"
 
@@ -59,11 +60,13 @@ static u32 interp_miss_stub(const void *opaque)
     return (u32)(uintptr_t)interp->space.exec;
 }
 
-/* Whether the next virtual page's execute entry leads to the expected descriptor (softmmu/view.h). */
+/* Whether the next virtual page's execute entry leads to the expected descriptor (softmmu/view.h).
+ */
 static bool next_page_ok(CpuState *cpu, const void *expected)
 {
     u64 va = ALIGN_DOWN(cpu->pc, VIEW_PAGE_SIZE) + VIEW_PAGE_SIZE;
-    return view_canonical(va) && *view_entry(cpu->view, VIEW_EXEC_OFFSET, va) + 2 * va == (uintptr_t)expected;
+    return view_canonical(va) &&
+           *view_entry(cpu->view, VIEW_EXEC_OFFSET, va) + 2 * va == (uintptr_t)expected;
 }
 
 static CpuExit interp_enter(void *opaque, CpuState *cpu, u32 entry, u32 *link_jump)

@@ -1,7 +1,7 @@
 /*
- * T0: runs IR with the interpreter instead of compiling it. To core/exec it looks like any other backend: "compiling" a block
- * copies its records into the code cache, "entering" it interprets them. It is the oracle that T1 is compared with, and
- * what runs on hosts that T1 can't use.
+ * T0: runs IR with the interpreter instead of compiling it. To core/exec it looks like any other
+ * backend: "compiling" a block copies its records into the code cache, "entering" it interprets
+ * them. It is the oracle that T1 is compared with, and what runs on hosts that T1 can't use.
  */
 #ifndef STAG_MACHINE_INTERP_H
 #define STAG_MACHINE_INTERP_H

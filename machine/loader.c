@@ -71,7 +71,8 @@ static const Placed *find_placed(const Loader *l, u64 first, u64 last)
     return NULL;
 }
 
-/* How many bytes from `address` on, at most `size`, lie in one piece of memory; 0 if that is no memory. */
+/* How many bytes from `address` on, at most `size`, lie in one piece of memory; 0 if that is no
+ * memory. */
 static u64 piece_at(const Loader *l, u64 address, u64 size, bool *overlay)
 {
     *overlay = address - l->overlay_base < l->overlay_size;
@@ -130,19 +131,21 @@ static bool claim(Loader *l, const char *name, u64 address, u64 size, GError **e
         return stag_error(err,
                           "%s does not fit: it needs %" PRIu64 " KiB of memory at 0x%" PRIx64
                           ", and the machine has %" PRIu64 " KiB at 0x%" PRIx64 " (see -m)",
-                          name, size / 1024 + (size % 1024 != 0), address, l->ram_size >> 10, l->ram_base);
+                          name, size / 1024 + (size % 1024 != 0), address, l->ram_size >> 10,
+                          l->ram_base);
     }
     const Placed *other = find_placed(l, address, address + size - 1);
     if (other) {
-        return stag_error(err, "%s overlaps %s, which lies at 0x%" PRIx64 "-0x%" PRIx64, name, other->name,
-                          other->first, other->last);
+        return stag_error(err, "%s overlaps %s, which lies at 0x%" PRIx64 "-0x%" PRIx64, name,
+                          other->name, other->first, other->last);
     }
     Placed p = {g_strdup(name), address, address + size - 1};
     g_array_append_val(l->placed, p);
     return true;
 }
 
-/* Makes claimed memory zero. Pages that are zero already are only read, so untouched ones cost no host memory. */
+/* Makes claimed memory zero. Pages that are zero already are only read, so untouched ones cost no
+ * host memory. */
 static void clear(Loader *l, u64 address, u64 size)
 {
     static const u8 zeros[4096];
@@ -204,16 +207,19 @@ char *loader_find_firmware(bool rv32, GError **err)
     g_autofree char *package =
         g_strdup_printf("/usr/lib/riscv%u-linux-gnu/opensbi/generic/fw_dynamic.bin", xlen);
     /* Where scripts/lib/guest-files unpacks the same package. */
-    g_autofree char *cache = g_build_filename(g_get_user_cache_dir(), "stag", "guest",
-                                              rv32 ? "opensbi32" : "opensbi", "fw_dynamic.bin", NULL);
+    g_autofree char *cache =
+        g_build_filename(g_get_user_cache_dir(), "stag", "guest", rv32 ? "opensbi32" : "opensbi",
+                         "fw_dynamic.bin", NULL);
     if (access(package, R_OK) == 0) {
         return g_steal_pointer(&package);
     }
     if (access(cache, R_OK) == 0) {
         return g_steal_pointer(&cache);
     }
-    stag_error(err, "the default firmware, OpenSBI for RV%u, is not there: install Debian's package "
-                    "'opensbi', or name a firmware with -bios FILE, or use -bios none", xlen);
+    stag_error(err,
+               "the default firmware, OpenSBI for RV%u, is not there: install Debian's package "
+               "'opensbi', or name a firmware with -bios FILE, or use -bios none",
+               xlen);
     return NULL;
 }
 
@@ -225,7 +231,8 @@ static bool parse_u64(const char *key, const char *value, u64 max, u64 *out, GEr
     errno = 0;
     *out = g_ascii_strtoull(value, &end, 0);
     if (!g_ascii_isdigit(value[0]) || *end || errno || *out > max) {
-        return stag_error(err, "-device loader: %s=%s is not a number from 0 to 0x%" PRIx64, key, value, max);
+        return stag_error(err, "-device loader: %s=%s is not a number from 0 to 0x%" PRIx64, key,
+                          value, max);
     }
     return true;
 }
@@ -254,7 +261,8 @@ LoaderDevice *loader_device_parse(const char *text, GError **err)
 {
     g_auto(GStrv) parts = g_strsplit(text, ",", -1);
     if (!parts[0] || strcmp(parts[0], "loader") != 0) {
-        stag_error(err, "-device: there is no device '%s' (-device help lists them)", parts[0] ? parts[0] : "");
+        stag_error(err, "-device: there is no device '%s' (-device help lists them)",
+                   parts[0] ? parts[0] : "");
         return NULL;
     }
     LoaderDevice *d = g_new0(LoaderDevice, 1);
@@ -286,8 +294,11 @@ LoaderDevice *loader_device_parse(const char *text, GError **err)
         } else if (strcmp(key, "force-raw") == 0) {
             ok = parse_bool(key, value, &d->force_raw, err);
         } else {
-            ok = stag_error(err, "-device loader: there is no property '%s' (it takes file, addr, cpu-num, "
-                                 "force-raw, data, data-len, data-be)", key);
+            ok = stag_error(
+                err,
+                "-device loader: there is no property '%s' (it takes file, addr, cpu-num, "
+                "force-raw, data, data-len, data-be)",
+                key);
         }
     }
     if (ok && d->has_data && (d->file || !d->has_address || d->data_len == 0)) {
@@ -318,8 +329,8 @@ bool loader_device_load(Loader *l, const LoaderDevice *d, u64 *pc, GError **err)
     if (!d->file) {
         return true;
     }
-    g_autoptr(Image) image = image_open(d->file, "-device loader: file", l->ram_size + ((u64)1 << 30),
-                                        d->force_raw, err);
+    g_autoptr(Image) image = image_open(d->file, "-device loader: file",
+                                        l->ram_size + ((u64)1 << 30), d->force_raw, err);
     if (!image) {
         return false;
     }
@@ -339,12 +350,14 @@ enum { FDT_VERSION_WITH_SIZES = 17 };
 bool loader_check_dtb(const void *blob, u64 size, const char *name, GError **err)
 {
     int e = size < sizeof(struct fdt_header) ? -FDT_ERR_TRUNCATED : fdt_check_header(blob);
-    /* Older versions do not say how long their parts are, and libfdt reads beyond them. Nobody writes them. */
+    /* Older versions do not say how long their parts are, and libfdt reads beyond them. Nobody
+     * writes them. */
     if (e == 0 && fdt_version(blob) < FDT_VERSION_WITH_SIZES) {
         e = -FDT_ERR_BADVERSION;
     }
     e = e ? e : fdt_check_full(blob, size);
-    return e == 0 || stag_error(err, "%s is not a sound device tree blob: %s", name, fdt_strerror(e));
+    return e == 0 ||
+           stag_error(err, "%s is not a sound device tree blob: %s", name, fdt_strerror(e));
 }
 
 void *loader_read_dtb(const char *path, u64 *size, GError **err)

@@ -1,5 +1,6 @@
 /*
- * Assembles a machine, loads it, and sees it through resets to its end. See machine.h; the harts' run loop is in run.c.
+ * Assembles a machine, loads it, and sees it through resets to its end. See machine.h; the harts'
+ * run loop is in run.c.
  */
 #include "machine/machine.h"
 
@@ -18,7 +19,6 @@
 #include "machine/internal.h"
 
 #define MIB ((u64)1 << 20)
-
 
 /* Bare addressing reaches physical addresses below 2^39, RV32 all of 32 bits. */
 #define RAM_END_RV64 ((u64)1 << 39)
@@ -158,8 +158,9 @@ static bool make_model(Machine *m, GError **err)
     const Image *both[] = {m->kernel, m->firmware};
     for (unsigned i = 0; i < ARRAY_LEN(both); i++) {
         if (both[i] && both[i]->kind == IMAGE_ELF && both[i]->is64 == m->model->rv32) {
-            return stag_error(err, "%s is a %u-bit program, but the machine's harts are %u-bit (see -cpu)",
-                              both[i]->name, both[i]->is64 ? 64 : 32, m->model->rv32 ? 32 : 64);
+            return stag_error(
+                err, "%s is a %u-bit program, but the machine's harts are %u-bit (see -cpu)",
+                both[i]->name, both[i]->is64 ? 64 : 32, m->model->rv32 ? 32 : 64);
         }
     }
     return true;
@@ -192,8 +193,9 @@ static bool make_memory(Machine *m, GError **err)
     u64 base = board->ram_base, size = m->options->ram_size;
     u64 end = m->model->rv32 ? RAM_END_RV32 : RAM_END_RV64;
     if (size < 4096 || size % 4096 || size > end - base) {
-        return stag_error(err, "-m: the machine takes 4 KiB to %" PRIu64 " MiB of memory, in multiples of 4 KiB",
-                          (end - base) >> 20);
+        return stag_error(
+            err, "-m: the machine takes 4 KiB to %" PRIu64 " MiB of memory, in multiples of 4 KiB",
+            (end - base) >> 20);
     }
     if (!bus_add_memory(m->bus, "boot ROM", REGION_ROM, board->rom_base, board->rom_size, err)) {
         return false;
@@ -204,7 +206,8 @@ static bool make_memory(Machine *m, GError **err)
     if (board_htif_page(board, &env, &page, &problem) && page >= base && page - base < size) {
         u64 below = page - base, above = size - below - HTIF_PAGE_SIZE;
         return (!below || bus_add_memory(m->bus, "RAM", REGION_RAM, base, below, err)) &&
-               (!above || bus_add_memory(m->bus, "RAM", REGION_RAM, page + HTIF_PAGE_SIZE, above, err));
+               (!above ||
+                bus_add_memory(m->bus, "RAM", REGION_RAM, page + HTIF_PAGE_SIZE, above, err));
     }
     if (problem) {
         g_propagate_error(err, problem);
@@ -298,8 +301,9 @@ static bool assemble(Machine *m, GError **err)
         return false;
     }
     if (!o->kernel && !o->dump_dtb && o->loaders->len == 0 && (!o->bios || m->no_firmware)) {
-        return stag_error(err, "there is nothing to run: give a program with -kernel FILE or a firmware with "
-                               "-bios FILE (--help lists all options)");
+        return stag_error(
+            err, "there is nothing to run: give a program with -kernel FILE or a firmware with "
+                 "-bios FILE (--help lists all options)");
     }
     if (o->initrd && !o->kernel) {
         return stag_error(err, "-initrd without -kernel: there is nobody to hand it to");
@@ -308,9 +312,11 @@ static bool assemble(Machine *m, GError **err)
     if (named) {
         memcpy(m->symbols, named->symbols, sizeof(m->symbols));
     }
-    if (o->signature && !(m->symbols[IMAGE_BEGIN_SIGNATURE].present &&
-                          m->symbols[IMAGE_END_SIGNATURE].present)) {
-        return stag_error(err, "-signature needs a kernel ELF with the symbols begin_signature and end_signature");
+    if (o->signature &&
+        !(m->symbols[IMAGE_BEGIN_SIGNATURE].present && m->symbols[IMAGE_END_SIGNATURE].present)) {
+        return stag_error(
+            err,
+            "-signature needs a kernel ELF with the symbols begin_signature and end_signature");
     }
 
     m->start_ns = 0;
@@ -383,7 +389,8 @@ void machine_free(Machine *m)
 
 enum { TREE_ALIGN = 2 << 20 };
 
-/* OpenSBI's fw_dynamic reads where to go next from this, at a2: include/sbi/fw_dynamic.h of OpenSBI. Five words of XLEN. */
+/* OpenSBI's fw_dynamic reads where to go next from this, at a2: include/sbi/fw_dynamic.h of
+ * OpenSBI. Five words of XLEN. */
 enum { FW_DYNAMIC_MAGIC = 0x4942534f, FW_DYNAMIC_VERSION = 2, FW_DYNAMIC_NEXT_S = 1 };
 
 typedef struct Boot {
@@ -397,14 +404,16 @@ static bool place_reset_vector(Machine *m, Loader *l, const Boot *boot, GError *
 {
     bool rv32 = m->model->rv32;
     u32 code[] = {
-        0x00000297,                        /* auipc t0, 0 */
-        0x02828613,                        /* addi  a2, t0, 40 */
-        0xf1402573,                        /* csrr  a0, mhartid */
-        rv32 ? 0x0202a583 : 0x0202b583,    /* lw/ld a1, 32(t0) */
-        rv32 ? 0x0182a283 : 0x0182b283,    /* lw/ld t0, 24(t0) */
-        0x00028067,                        /* jr    t0 */
-        (u32)boot->start, (u32)(boot->start >> 32),
-        (u32)boot->tree, (u32)(boot->tree >> 32),
+        0x00000297,                     /* auipc t0, 0 */
+        0x02828613,                     /* addi  a2, t0, 40 */
+        0xf1402573,                     /* csrr  a0, mhartid */
+        rv32 ? 0x0202a583 : 0x0202b583, /* lw/ld a1, 32(t0) */
+        rv32 ? 0x0182a283 : 0x0182b283, /* lw/ld t0, 24(t0) */
+        0x00028067,                     /* jr    t0 */
+        (u32)boot->start,
+        (u32)(boot->start >> 32),
+        (u32)boot->tree,
+        (u32)(boot->tree >> 32),
     };
     u64 info[] = {FW_DYNAMIC_MAGIC, FW_DYNAMIC_VERSION, boot->kernel, FW_DYNAMIC_NEXT_S, 0, 0};
     u8 bytes[sizeof(code) + sizeof(info)];
@@ -458,7 +467,8 @@ static bool place_kernel(Machine *m, Loader *l, Boot *boot, u64 after, u64 *end,
             return false;
         }
     }
-    /* Behind the firmware, on a boundary that the kernel's large pages like; a Linux image may want to be further up. */
+    /* Behind the firmware, on a boundary that the kernel's large pages like; a Linux image may want
+     * to be further up. */
     u64 base = m->board->ram_base, first;
     u64 align = m->model->rv32 ? 4 * MIB : 2 * MIB;
     u64 address = ALIGN_UP(after, align);
@@ -474,7 +484,8 @@ static bool place_kernel(Machine *m, Loader *l, Boot *boot, u64 after, u64 *end,
     return loader_place_image(l, image, "kernel", address, err);
 }
 
-static bool place_initrd(Machine *m, Loader *l, u64 kernel, u64 kernel_end, BoardTree *tree, GError **err)
+static bool place_initrd(Machine *m, Loader *l, u64 kernel, u64 kernel_end, BoardTree *tree,
+                         GError **err)
 {
     const MachineOptions *o = m->options;
     if (!o->initrd) {
@@ -489,7 +500,8 @@ static bool place_initrd(Machine *m, Loader *l, u64 kernel, u64 kernel_end, Boar
     if (size == 0) {
         return stag_error(err, "initrd %s is empty", o->initrd);
     }
-    /* Well away from the kernel, which may unpack itself upwards; in small machines right behind it. */
+    /* Well away from the kernel, which may unpack itself upwards; in small machines right behind
+     * it. */
     u64 address = ALIGN_UP(MAX(kernel_end, kernel + MIN(o->ram_size / 2, 128 * MIB)), 4096);
     if (!loader_is_free(l, address, size + 2 * TREE_ALIGN)) {
         address = ALIGN_UP(kernel_end, 2 * MIB);
@@ -510,11 +522,13 @@ static void *make_tree(Machine *m, const BoardTree *tree, u64 *size, GError **er
         return board_render_tree(m->devices, tree, size, err);
     }
     void *blob = loader_read_dtb(m->options->dtb, size, err);
-    return blob && (tree->append || tree->initrd_end) ? board_patch_tree(blob, tree, size, err) : blob;
+    return blob && (tree->append || tree->initrd_end) ? board_patch_tree(blob, tree, size, err)
+                                                      : blob;
 }
 
 /* Near the top of RAM, but below 3 GiB where 32-bit kernels reach it. */
-static bool place_tree(Machine *m, Loader *l, const void *blob, u64 size, u64 *address, GError **err)
+static bool place_tree(Machine *m, Loader *l, const void *blob, u64 size, u64 *address,
+                       GError **err)
 {
     u64 base = m->board->ram_base, end = base + m->options->ram_size;
     u64 room = ALIGN_UP(size, 4096);
@@ -545,7 +559,8 @@ static bool dump_tree(Machine *m, const void *blob, u64 size, GError **err)
     return true;
 }
 
-/* Puts everything into memory that is there when the machine is switched on, and sets the harts' first pc. */
+/* Puts everything into memory that is there when the machine is switched on, and sets the harts'
+ * first pc. */
 static bool load(Machine *m, GError **err)
 {
     const MachineOptions *o = m->options;
@@ -585,8 +600,8 @@ static bool load(Machine *m, GError **err)
     if (!blob || (o->dump_dtb && !dump_tree(m, blob, size, err))) {
         return false;
     }
-    return o->dump_dtb || (place_tree(m, l, blob, size, &boot.tree, err) &&
-                           place_reset_vector(m, l, &boot, err));
+    return o->dump_dtb ||
+           (place_tree(m, l, blob, size, &boot.tree, err) && place_reset_vector(m, l, &boot, err));
 }
 
 /* ---- Running -------------------------------------------------------------------------------- */
@@ -610,7 +625,8 @@ static bool reset(Machine *m, GError **err)
 /* Four bytes a line, as Spike's +signature with a granularity of 4. */
 static bool write_signature(Machine *m, GError **err)
 {
-    u64 address = m->symbols[IMAGE_BEGIN_SIGNATURE].value, end = m->symbols[IMAGE_END_SIGNATURE].value;
+    u64 address = m->symbols[IMAGE_BEGIN_SIGNATURE].value,
+        end = m->symbols[IMAGE_END_SIGNATURE].value;
     FILE *f = fopen(m->options->signature, "we");
     if (!f) {
         return stag_error(err, "-signature: %s can't be written: %s", m->options->signature,

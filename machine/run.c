@@ -1,13 +1,16 @@
 /*
- * Runs the harts: one thread each, a signal to interrupt it wherever it is, host timers for its deadlines.
+ * Runs the harts: one thread each, a signal to interrupt it wherever it is, host timers for its
+ * deadlines.
  *
- * A hart's thread is in one of three places: in generated code, in C code, or asleep because of WFI. Whoever wants its attention sets
- * bits in cpu->pending and then kicks: sends the thread a signal. In generated code the handler, on the hart's
- * own thread, makes the budget negative, so that the next block leaves. C code looks at `pending` before it enters generated
- * code. Sleep is a futex wait on `pending` itself: a bit that was set before the wait makes it return at once, a later one comes
- * with a signal that interrupts it. So no order of events loses a wake-up.
+ * A hart's thread is in one of three places: in generated code, in C code, or asleep because of
+ * WFI. Whoever wants its attention sets bits in cpu->pending and then kicks: sends the thread a
+ * signal. In generated code the handler, on the hart's own thread, makes the budget negative, so
+ * that the next block leaves. C code looks at `pending` before it enters generated code. Sleep is a
+ * futex wait on `pending` itself: a bit that was set before the wait makes it return at once, a
+ * later one comes with a signal that interrupts it. So no order of events loses a wake-up.
  *
- * The host timers signal the hart's thread directly (SIGEV_THREAD_ID); the handler posts PENDING_TIMER itself.
+ * The host timers signal the hart's thread directly (SIGEV_THREAD_ID); the handler posts
+ * PENDING_TIMER itself.
  */
 #include <errno.h>
 #include <linux/futex.h>
@@ -79,15 +82,18 @@ static u64 now_ns(void)
 
 u64 machine_time(Machine *machine)
 {
-    return (now_ns() - machine->start_ns) / tick_ns(machine) + (u64)atomic_load(&machine->time_offset);
+    return (now_ns() - machine->start_ns) / tick_ns(machine) +
+           (u64)atomic_load(&machine->time_offset);
 }
 
-/* Sets the host timer to its deadline; the lock is held. A deadline that has passed fires at once. */
+/* Sets the host timer to its deadline; the lock is held. A deadline that has passed fires at once.
+ */
 static void set_timer(MachineHart *h, unsigned timer)
 {
     const Machine *m = h->machine;
     u64 deadline = h->deadlines[timer];
-    s128 ns = ((s128)deadline - atomic_load(&m->time_offset)) * (s128)tick_ns(m) + (s128)m->start_ns;
+    s128 ns =
+        ((s128)deadline - atomic_load(&m->time_offset)) * (s128)tick_ns(m) + (s128)m->start_ns;
     struct itimerspec when = {0};
     if (deadline != ~(u64)0 && ns <= G_MAXINT64) {
         ns = MAX(ns, 1); /* 0 would switch the timer off */

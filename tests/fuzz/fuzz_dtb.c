@@ -1,4 +1,5 @@
-/* A device tree of the user's: it is refused, or -append and -initrd can be written into it and the result is sound. */
+/* A device tree of the user's: it is refused, or -append and -initrd can be written into it and the
+ * result is sound. */
 #include <libfdt.h>
 #include <string.h>
 
@@ -16,10 +17,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     BoardTree tree = {.append = "console=ttyS0", .initrd_start = 1, .initrd_end = 2};
     u64 patched_size = 0;
-    void *patched = board_patch_tree(g_memdup2(data, fdt_totalsize(data)), &tree, &patched_size, &err);
+    void *patched =
+        board_patch_tree(g_memdup2(data, fdt_totalsize(data)), &tree, &patched_size, &err);
     if (patched) {
         g_assert(!err && fdt_check_full(patched, patched_size) == 0);
-        const char *words = fdt_getprop(patched, fdt_path_offset(patched, "/chosen"), "bootargs", NULL);
+        const char *words =
+            fdt_getprop(patched, fdt_path_offset(patched, "/chosen"), "bootargs", NULL);
         g_assert(words && strcmp(words, tree.append) == 0);
         g_free(patched);
     } else {

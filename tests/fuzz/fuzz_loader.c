@@ -1,6 +1,6 @@
 /*
- * The loader's input: program files. Whatever parses keeps to the rules of machine/image.h, and placing it touches the
- * guest's memory only.
+ * The loader's input: program files. Whatever parses keeps to the rules of machine/image.h, and
+ * placing it touches the guest's memory only.
  */
 #include <elf.h>
 #include <string.h>
@@ -66,19 +66,35 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         static const char names[] = "\0tohost\0fromhost\0begin_signature";                         \
         u8 file[1024] = {0};                                                                       \
         Elf##n##_Ehdr e = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS##n, ELFDATA2LSB, 1},          \
-                           .e_type = ET_EXEC, .e_machine = EM_RISCV, .e_entry = 0x80000000,        \
-                           .e_phoff = sizeof(e), .e_phentsize = sizeof(Elf##n##_Phdr),             \
-                           .e_phnum = 2, .e_shoff = 512, .e_shentsize = sizeof(Elf##n##_Shdr),     \
+                           .e_type = ET_EXEC,                                                      \
+                           .e_machine = EM_RISCV,                                                  \
+                           .e_entry = 0x80000000,                                                  \
+                           .e_phoff = sizeof(e),                                                   \
+                           .e_phentsize = sizeof(Elf##n##_Phdr),                                   \
+                           .e_phnum = 2,                                                           \
+                           .e_shoff = 512,                                                         \
+                           .e_shentsize = sizeof(Elf##n##_Shdr),                                   \
                            .e_shnum = 3};                                                          \
-        Elf##n##_Phdr p[2] = {{.p_type = PT_LOAD, .p_offset = 768, .p_vaddr = 0x80000000,          \
-                               .p_paddr = 0x80000000, .p_filesz = 64, .p_memsz = 8192},            \
-                              {.p_type = PT_LOAD, .p_offset = 800, .p_vaddr = 0xc0000000,          \
-                               .p_paddr = 0x80010000, .p_filesz = 200, .p_memsz = 200}};           \
-        Elf##n##_Shdr sh[3] = {{0},                                                                \
-                               {.sh_type = SHT_SYMTAB, .sh_offset = 832, .sh_link = 2,             \
-                                .sh_size = 3 * sizeof(Elf##n##_Sym),                               \
-                                .sh_entsize = sizeof(Elf##n##_Sym)},                               \
-                               {.sh_type = SHT_STRTAB, .sh_offset = 704, .sh_size = sizeof(names)}}; \
+        Elf##n##_Phdr p[2] = {{.p_type = PT_LOAD,                                                  \
+                               .p_offset = 768,                                                    \
+                               .p_vaddr = 0x80000000,                                              \
+                               .p_paddr = 0x80000000,                                              \
+                               .p_filesz = 64,                                                     \
+                               .p_memsz = 8192},                                                   \
+                              {.p_type = PT_LOAD,                                                  \
+                               .p_offset = 800,                                                    \
+                               .p_vaddr = 0xc0000000,                                              \
+                               .p_paddr = 0x80010000,                                              \
+                               .p_filesz = 200,                                                    \
+                               .p_memsz = 200}};                                                   \
+        Elf##n##_Shdr sh[3] = {                                                                    \
+            {0},                                                                                   \
+            {.sh_type = SHT_SYMTAB,                                                                \
+             .sh_offset = 832,                                                                     \
+             .sh_link = 2,                                                                         \
+             .sh_size = 3 * sizeof(Elf##n##_Sym),                                                  \
+             .sh_entsize = sizeof(Elf##n##_Sym)},                                                  \
+            {.sh_type = SHT_STRTAB, .sh_offset = 704, .sh_size = sizeof(names)}};                  \
         Elf##n##_Sym sym[3] = {{.st_name = 1, .st_value = 0x80001000, .st_shndx = 1},              \
                                {.st_name = 8, .st_value = 0x80001040, .st_shndx = 1},              \
                                {.st_name = 17, .st_value = 0x80002000, .st_shndx = 1}};            \
@@ -109,7 +125,9 @@ void fuzz_samples(GPtrArray *samples)
         u8 packed[2048] = {0};
         gsize size, start = i == 2 ? 65 : 1;
         const u8 *elf = g_bytes_get_data(samples->pdata[i % 2], &size);
-        z_stream z = {.next_in = (u8 *)elf + 1, .avail_in = (uInt)size - 1, .next_out = packed + start,
+        z_stream z = {.next_in = (u8 *)elf + 1,
+                      .avail_in = (uInt)size - 1,
+                      .next_out = packed + start,
                       .avail_out = (uInt)(sizeof(packed) - start)};
         g_assert(deflateInit2(&z, 6, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY) == Z_OK);
         g_assert(deflate(&z, Z_FINISH) == Z_STREAM_END);

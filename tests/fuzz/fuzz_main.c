@@ -1,6 +1,6 @@
 /*
- * Runs a fuzz target on mutated samples: TARGET [RUNS [SEED]]. When a run dies, the input is in fuzz-crash.bin of the
- * current folder; TARGET FILE runs it again.
+ * Runs a fuzz target on mutated samples: TARGET [RUNS [SEED]]. When a run dies, the input is in
+ * fuzz-crash.bin of the current folder; TARGET FILE runs it again.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -26,8 +26,20 @@ static u64 rnd(u64 below) /* splitmix64 */
 
 static void mutate(GByteArray *a, const GPtrArray *samples)
 {
-    static const u64 nasty[] = {0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff,
-                                0x7fffffffffffffff, 0x8000000000000000, ~0ull};
+    static const u64 nasty[] = {0,
+                                1,
+                                0x7f,
+                                0x80,
+                                0xff,
+                                0x7fff,
+                                0x8000,
+                                0xffff,
+                                0x7fffffff,
+                                0x80000000,
+                                0xffffffff,
+                                0x7fffffffffffffff,
+                                0x8000000000000000,
+                                ~0ull};
     u64 at = rnd(a->len), value;
     guint n = 1 + (guint)rnd(16);
     GBytes *other;

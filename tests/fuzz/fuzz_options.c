@@ -42,11 +42,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 void fuzz_samples(GPtrArray *samples)
 {
-    static const char a[] = "-M\0virt,dumpdtb=x\0-m\0" "2G\0-cpu\0rv64,zba=off\0-nographic\0-kernel=k\0--append\0a b";
-    static const char b[] = "-accel\0jit,tb-size=8,thread=multi\0-d\0in_asm,op\0-serial\0null\0-tb-size\0" "64";
-    static const char c[] = "-device\0loader,file=f,addr=0x80000000,cpu-num=0,force-raw=on\0-m\0" "1.5T\0-smp\0cpus=1";
+    static const char a[] = "-M\0virt,dumpdtb=x\0-m\0"
+                            "2G\0-cpu\0rv64,zba=off\0-nographic\0-kernel=k\0--append\0a b";
+    static const char b[] =
+        "-accel\0jit,tb-size=8,thread=multi\0-d\0in_asm,op\0-serial\0null\0-tb-size\0"
+        "64";
+    static const char c[] = "-device\0loader,file=f,addr=0x80000000,cpu-num=0,force-raw=on\0-m\0"
+                            "1.5T\0-smp\0cpus=1";
     static const char d[] = "-device\0loader,addr=1,data=0x1234,data-len=8,data-be=off\0-cpu\0help";
-    static const char e[] = "-kernal\0-M\0help\0-help\0--version\0-m\0size=128\0-signature\0f\0-singlestep";
+    static const char e[] =
+        "-kernal\0-M\0help\0-help\0--version\0-m\0size=128\0-signature\0f\0-singlestep";
     g_ptr_array_add(samples, g_bytes_new_static(a, sizeof(a)));
     g_ptr_array_add(samples, g_bytes_new_static(b, sizeof(b)));
     g_ptr_array_add(samples, g_bytes_new_static(c, sizeof(c)));

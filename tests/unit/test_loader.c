@@ -1,6 +1,7 @@
 /*
- * The loader: what it makes of sound files, and that damaged ones give a sentence and never more. Files are made here,
- * in memory, by a writer for tiny ELFs that knows nothing of the code under test.
+ * The loader: what it makes of sound files, and that damaged ones give a sentence and never more.
+ * Files are made here, in memory, by a writer for tiny ELFs that knows nothing of the code under
+ * test.
  */
 #include <check.h>
 #include <elf.h>
@@ -21,31 +22,49 @@
 
 static const char strtab[] = "\0tohost\0fromhost\0begin_signature\0end_signature\0other";
 static const char code[] = "code of the program";
-enum { CODE_AT = 0x200, SYMTAB_AT = 0x300, STRTAB_AT = 0x400, SECTIONS_AT = 0x500, FILE_SIZE = 0x600 };
+enum {
+    CODE_AT = 0x200,
+    SYMTAB_AT = 0x300,
+    STRTAB_AT = 0x400,
+    SECTIONS_AT = 0x500,
+    FILE_SIZE = 0x600
+};
 
-/* An executable whose one segment is linked at VADDR and loaded at RAM_BASE + 0x1000, with 64 bytes of bss. */
+/* An executable whose one segment is linked at VADDR and loaded at RAM_BASE + 0x1000, with 64 bytes
+ * of bss. */
 #define VADDR 0xc0001000u
 #define ELF_WRITER(n)                                                                              \
     static GByteArray *make_elf##n(void)                                                           \
     {                                                                                              \
         u8 file[FILE_SIZE] = {0};                                                                  \
         Elf##n##_Ehdr e = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS##n, ELFDATA2LSB, EV_CURRENT}, \
-                           .e_type = ET_EXEC, .e_machine = EM_RISCV, .e_version = EV_CURRENT,      \
-                           .e_entry = VADDR + 4, .e_phoff = sizeof(e), .e_ehsize = sizeof(e),      \
-                           .e_phentsize = sizeof(Elf##n##_Phdr), .e_phnum = 2,                     \
-                           .e_shoff = SECTIONS_AT, .e_shentsize = sizeof(Elf##n##_Shdr),           \
+                           .e_type = ET_EXEC,                                                      \
+                           .e_machine = EM_RISCV,                                                  \
+                           .e_version = EV_CURRENT,                                                \
+                           .e_entry = VADDR + 4,                                                   \
+                           .e_phoff = sizeof(e),                                                   \
+                           .e_ehsize = sizeof(e),                                                  \
+                           .e_phentsize = sizeof(Elf##n##_Phdr),                                   \
+                           .e_phnum = 2,                                                           \
+                           .e_shoff = SECTIONS_AT,                                                 \
+                           .e_shentsize = sizeof(Elf##n##_Shdr),                                   \
                            .e_shnum = 2};                                                          \
-        Elf##n##_Phdr p[2] = {                                                                     \
-            {.p_type = PT_NOTE, .p_offset = 0xffffffff, .p_filesz = 0xffffffff},                   \
-            {.p_type = PT_LOAD, .p_offset = CODE_AT, .p_vaddr = VADDR,                             \
-             .p_paddr = RAM_BASE + 0x1000, .p_filesz = sizeof(code),                               \
-             .p_memsz = sizeof(code) + 64}};                                                       \
+        Elf##n##_Phdr p[2] = {{.p_type = PT_NOTE, .p_offset = 0xffffffff, .p_filesz = 0xffffffff}, \
+                              {.p_type = PT_LOAD,                                                  \
+                               .p_offset = CODE_AT,                                                \
+                               .p_vaddr = VADDR,                                                   \
+                               .p_paddr = RAM_BASE + 0x1000,                                       \
+                               .p_filesz = sizeof(code),                                           \
+                               .p_memsz = sizeof(code) + 64}};                                     \
         Elf##n##_Sym sym[4] = {{0},                                                                \
                                {.st_name = 1, .st_value = 0x80001010, .st_shndx = 1},              \
                                {.st_name = 8, .st_value = 0x80001018, .st_shndx = SHN_UNDEF},      \
                                {.st_name = 17, .st_value = 0x80001020, .st_shndx = SHN_ABS}};      \
         Elf##n##_Shdr sh[2] = {                                                                    \
-            {.sh_type = SHT_SYMTAB, .sh_offset = SYMTAB_AT, .sh_size = sizeof(sym), .sh_link = 1,  \
+            {.sh_type = SHT_SYMTAB,                                                                \
+             .sh_offset = SYMTAB_AT,                                                               \
+             .sh_size = sizeof(sym),                                                               \
+             .sh_link = 1,                                                                         \
              .sh_entsize = sizeof(sym[0])},                                                        \
             {.sh_type = SHT_STRTAB, .sh_offset = STRTAB_AT, .sh_size = sizeof(strtab)}};           \
         memcpy(file, &e, sizeof(e));                                                               \
@@ -74,7 +93,10 @@ static GByteArray *gzip(const void *data, gsize size)
     gsize room = size + 1024;
     GByteArray *out = g_byte_array_new();
     g_byte_array_set_size(out, (guint)room);
-    z_stream z = {.next_in = (u8 *)data, .avail_in = (uInt)size, .next_out = out->data, .avail_out = (uInt)room};
+    z_stream z = {.next_in = (u8 *)data,
+                  .avail_in = (uInt)size,
+                  .next_out = out->data,
+                  .avail_out = (uInt)room};
     ck_assert(deflateInit2(&z, 6, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY) == Z_OK);
     ck_assert(deflate(&z, Z_FINISH) == Z_STREAM_END);
     g_byte_array_set_size(out, (guint)z.total_out);
@@ -171,7 +193,8 @@ START_TEST(elf)
 }
 END_TEST
 
-/* Every prefix: without the segment's bytes it is an error, with them the symbols may be missing. */
+/* Every prefix: without the segment's bytes it is an error, with them the symbols may be missing.
+ */
 START_TEST(elf_truncated)
 {
     GByteArray *files[] = {make_elf32(), make_elf64()};
@@ -196,8 +219,8 @@ START_TEST(elf_truncated)
 }
 END_TEST
 
-/* Every bit flipped, and every 32-bit word replaced by a nasty one: an image that keeps the rules, or a sentence; loading it
- * succeeds or gives a sentence. */
+/* Every bit flipped, and every 32-bit word replaced by a nasty one: an image that keeps the rules,
+ * or a sentence; loading it succeeds or gives a sentence. */
 START_TEST(elf_damaged)
 {
     static const u32 nasty[] = {0, 1, 0x7fffffff, 0x80000000, 0xffffffff, 0xfffffff0};
@@ -323,7 +346,8 @@ START_TEST(unpack)
         }
         packed->data[bit / 8] ^= 1 << bit % 8;
     }
-    ck_assert_ptr_null(image_unpack(g_bytes_new(packed->data, packed->len), "file", plain->len - 1, &err));
+    ck_assert_ptr_null(
+        image_unpack(g_bytes_new(packed->data, packed->len), "file", plain->len - 1, &err));
     ck_assert_ptr_nonnull(strstr(err->message, "larger"));
     check_sentence(&err);
 
@@ -398,9 +422,11 @@ START_TEST(placing)
     ck_assert(loader_place_bytes(m.loader, "the ROM", 0x1000, bytes, 4096, &err));
     ck_assert(!loader_place_bytes(m.loader, "behind the ROM", 0x2000 - 1, bytes, 2, &err));
     check_sentence(&err);
-    ck_assert(!loader_place_bytes(m.loader, "across the end", RAM_BASE + RAM_SIZE - 1, bytes, 2, &err));
+    ck_assert(
+        !loader_place_bytes(m.loader, "across the end", RAM_BASE + RAM_SIZE - 1, bytes, 2, &err));
     check_sentence(&err);
-    ck_assert(loader_place_bytes(m.loader, "the last byte", RAM_BASE + RAM_SIZE - 1, bytes, 1, &err));
+    ck_assert(
+        loader_place_bytes(m.loader, "the last byte", RAM_BASE + RAM_SIZE - 1, bytes, 1, &err));
     memory_free(&m);
 }
 END_TEST
@@ -441,17 +467,32 @@ START_TEST(devices)
 {
     GError *err = NULL;
     static const char *const bad[] = {
-        "", "load", "loader", "loader,addr", "loader,addr=", "loader,addr=-1", "loader,addr=1x",
-        "loader,addr=0x10000000000000000", "loader,addr=1", "loader,addr=1,data=1",
-        "loader,addr=1,data=1,data-len=9", "loader,data=1,data-len=4", "loader,addr=1,data-len=1,file=x",
-        "loader,file=x,data=1,data-len=1,addr=1", "loader,cpu-num=0", "loader,file=x,force-raw=maybe",
-        "loader,file=x,speed=1", "loader,cpu-num=4096,addr=0", "loader,,",
+        "",
+        "load",
+        "loader",
+        "loader,addr",
+        "loader,addr=",
+        "loader,addr=-1",
+        "loader,addr=1x",
+        "loader,addr=0x10000000000000000",
+        "loader,addr=1",
+        "loader,addr=1,data=1",
+        "loader,addr=1,data=1,data-len=9",
+        "loader,data=1,data-len=4",
+        "loader,addr=1,data-len=1,file=x",
+        "loader,file=x,data=1,data-len=1,addr=1",
+        "loader,cpu-num=0",
+        "loader,file=x,force-raw=maybe",
+        "loader,file=x,speed=1",
+        "loader,cpu-num=4096,addr=0",
+        "loader,,",
     };
     for (unsigned i = 0; i < ARRAY_LEN(bad); i++) {
         ck_assert_msg(!loader_device_parse(bad[i], &err), "%s was taken", bad[i]);
         check_sentence(&err);
     }
-    LoaderDevice *d = loader_device_parse("loader,file=/x=y,addr=0x80000000,cpu-num=3,force-raw=on", &err);
+    LoaderDevice *d =
+        loader_device_parse("loader,file=/x=y,addr=0x80000000,cpu-num=3,force-raw=on", &err);
     ck_assert(d && d->has_address && d->has_cpu && d->force_raw && !d->has_data);
     ck_assert_str_eq(d->file, "/x=y");
     ck_assert(d->address == 0x80000000 && d->cpu == 3);
@@ -487,7 +528,8 @@ START_TEST(device_trees)
     u8 blob[1024];
     GError *err = NULL;
     ck_assert(fdt_create_empty_tree(blob, sizeof(blob)) == 0);
-    ck_assert(fdt_setprop_string(blob, 0, "model", "m") == 0 && fdt_add_subnode(blob, 0, "a@1") > 0);
+    ck_assert(fdt_setprop_string(blob, 0, "model", "m") == 0 &&
+              fdt_add_subnode(blob, 0, "a@1") > 0);
     ck_assert(fdt_pack(blob) == 0);
     u32 size = fdt_totalsize(blob);
     ck_assert(loader_check_dtb(blob, size, "tree", &err));

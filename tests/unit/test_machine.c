@@ -1,6 +1,7 @@
 /*
- * The machine as a whole: the command line, the boards' device trees, and small programs that are loaded, run by T0 and
- * T1, and end with an exit status. The programs are written as instruction words by the macros below.
+ * The machine as a whole: the command line, the boards' device trees, and small programs that are
+ * loaded, run by T0 and T1, and end with an exit status. The programs are written as instruction
+ * words by the macros below.
  */
 #include <check.h>
 #include <elf.h>
@@ -31,11 +32,13 @@ START_TEST(options_good)
 {
     Cli cli;
     GError *err = NULL;
-    ck_assert(parse(&cli, "-M virt,dumpdtb=/d -cpu rv64,zba=off --m 2G -bios=none --kernel=/k=1 -initrd /i "
-                          "-append 'a b=c' -dtb /t -nographic -serial null -monitor none -display none "
-                          "-accel interp,thread=single,tb-size=8 --no-reboot -singlestep -signature /s "
-                          "-device loader,file=/f -device loader,addr=0,cpu-num=0 -smp 1",
-                    stdout, &err));
+    ck_assert(
+        parse(&cli,
+              "-M virt,dumpdtb=/d -cpu rv64,zba=off --m 2G -bios=none --kernel=/k=1 -initrd /i "
+              "-append 'a b=c' -dtb /t -nographic -serial null -monitor none -display none "
+              "-accel interp,thread=single,tb-size=8 --no-reboot -singlestep -signature /s "
+              "-device loader,file=/f -device loader,addr=0,cpu-num=0 -smp 1",
+              stdout, &err));
     const MachineOptions *o = &cli.machine;
     ck_assert_str_eq(o->board, "virt");
     ck_assert_str_eq(o->dump_dtb, "/d");
@@ -67,15 +70,33 @@ START_TEST(options_bad)
     static const struct {
         const char *line, *word;
     } cases[] = {
-        {"-kernal x", "-kernel"},    {"--initrdd=x", "-initrd"},    {"-noreboot", "-no-reboot"},
-        {"-apend", "-append"},       {"-kernel", "needs a value"},  {"image", "-kernel FILE"},
-        {"-", "not an option"},      {"--", "nearest"},             {"-nographic=1", "no value"},
-        {"-m 0", "size"},            {"-m 12Q", "size"},            {"-m -1", "size"},
-        {"-m 1e3", "size"},          {"-m ''", "size"},             {"-smp 0", "number"},
-        {"-smp 2", "one hart"},      {"-smp x", "number"},          {"-accel kvm", "engine"},
-        {"-accel jit,x=1", "property"}, {"-tb-size 0", "1 to 1024"}, {"-tb-size 9999", "1 to 1024"},
-        {"-d in_asm,nothing", "nothing"}, {"-device e1000", "e1000"}, {"-device loader,x=1", "x"},
-        {"-monitor stdio", "monitor"}, {"-display gtk", "display"}, {"-M virt,x=1", "property"},
+        {"-kernal x", "-kernel"},
+        {"--initrdd=x", "-initrd"},
+        {"-noreboot", "-no-reboot"},
+        {"-apend", "-append"},
+        {"-kernel", "needs a value"},
+        {"image", "-kernel FILE"},
+        {"-", "not an option"},
+        {"--", "nearest"},
+        {"-nographic=1", "no value"},
+        {"-m 0", "size"},
+        {"-m 12Q", "size"},
+        {"-m -1", "size"},
+        {"-m 1e3", "size"},
+        {"-m ''", "size"},
+        {"-smp 0", "number"},
+        {"-smp 2", "one hart"},
+        {"-smp x", "number"},
+        {"-accel kvm", "engine"},
+        {"-accel jit,x=1", "property"},
+        {"-tb-size 0", "1 to 1024"},
+        {"-tb-size 9999", "1 to 1024"},
+        {"-d in_asm,nothing", "nothing"},
+        {"-device e1000", "e1000"},
+        {"-device loader,x=1", "x"},
+        {"-monitor stdio", "monitor"},
+        {"-display gtk", "display"},
+        {"-M virt,x=1", "property"},
         {"-D /nonexistent/log", "/nonexistent/log"},
     };
     for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
@@ -96,8 +117,9 @@ START_TEST(options_help)
     static const struct {
         const char *line, *word;
     } cases[] = {
-        {"-help", "-kernel FILE"}, {"--h", "-append"},  {"-version", "stag "}, {"-M help", "spike"},
-        {"-cpu help", "rv32"},     {"-d help", "exec"}, {"-device help", "loader"}, {"-accel help", "interp"},
+        {"-help", "-kernel FILE"},  {"--h", "-append"},        {"-version", "stag "},
+        {"-M help", "spike"},       {"-cpu help", "rv32"},     {"-d help", "exec"},
+        {"-device help", "loader"}, {"-accel help", "interp"},
     };
     for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
         Cli cli;
@@ -120,8 +142,12 @@ START_TEST(values)
     static const struct {
         const char *a, *b;
         unsigned distance;
-    } pairs[] = {{"", "", 0},           {"a", "", 1},         {"kernel", "kernal", 1},
-                 {"kernel", "kenrel", 1}, {"abc", "xyz", 3},  {"serial", "aerials", 2},
+    } pairs[] = {{"", "", 0},
+                 {"a", "", 1},
+                 {"kernel", "kernal", 1},
+                 {"kernel", "kenrel", 1},
+                 {"abc", "xyz", 3},
+                 {"serial", "aerials", 2},
                  {"d", "help", 4}};
     for (unsigned i = 0; i < ARRAY_LEN(pairs); i++) {
         ck_assert_uint_eq(edit_distance(pairs[i].a, pairs[i].b), pairs[i].distance);
@@ -130,10 +156,25 @@ START_TEST(values)
     static const struct {
         const char *text;
         u64 bytes; /* 0: refused */
-    } sizes[] = {{"128", 128 << 20},   {"1G", 1 << 30},      {"64k", 65536},      {"1.5M", 3 << 19},
-                 {"4T", 4ull << 40},   {"512B", 512},        {"", 0},             {"0", 0},
-                 {"M", 0},             {"1GG", 0},           {"0x10", 0},         {"-1", 0},
-                 {"nan", 0},           {"inf", 0},           {"99999999999T", 0}, {"1 G", 0}};
+    } sizes[] = {{"128", 128 << 20},
+                 {"1G", 1 << 30},
+                 {"64k", 65536},
+                 {"1.5M", 3 << 19},
+                 {"4T", 4ull << 40},
+                 {"512B", 512},
+                 {"", 0},
+                 {"0", 0},
+                 {"M", 0},
+                 {"1GG", 0},
+                 {"0x10", 0},
+                 {"-1", 0},
+                 {"nan", 0},
+                 {"inf", 0},
+                 {"99999999999T", 0},
+                 {"1 G", 0},
+                 {"12e3", 0},
+                 {"1P", 1ull << 50},
+                 {"1..5M", 0}};
     for (unsigned i = 0; i < ARRAY_LEN(sizes); i++) {
         u64 bytes = 0;
         bool ok = parse_size(sizes[i].text, 1 << 20, &bytes);
@@ -187,12 +228,13 @@ static void check_cells(const void *fdt, const TreeCell *cells, unsigned count)
     for (unsigned i = 0; i < count; i++) {
         int node = fdt_path_offset(fdt, cells[i].path);
         ck_assert_msg(node >= 0, "there is no %s", cells[i].path);
-        ck_assert_msg(tree_u32(fdt, node, cells[i].property, cells[i].index) == cells[i].value, "%s %s",
-                      cells[i].path, cells[i].property);
+        ck_assert_msg(tree_u32(fdt, node, cells[i].property, cells[i].index) == cells[i].value,
+                      "%s %s", cells[i].path, cells[i].property);
     }
 }
 
-/* The addresses and interrupt numbers are QEMU's, as its documentation and its own tree state them. */
+/* The addresses and interrupt numbers are QEMU's, as its documentation and its own tree state them.
+ */
 START_TEST(virt_tree)
 {
     static const TreeCell cells[] = {
@@ -314,12 +356,14 @@ END_TEST
 /* ---- Programs ------------------------------------------------------------------------------- */
 
 enum { ZERO, RA, SP, GP, TP, T0, T1, T2, S0, S1, A0, A1, A2, A3, A4, A5 };
-#define I_TYPE(op, f3, rd, rs1, imm) ((u32)(imm) << 20 | (rs1) << 15 | (f3) << 12 | (rd) << 7 | (op))
+#define I_TYPE(op, f3, rd, rs1, imm)                                                               \
+    ((u32)(imm) << 20 | (rs1) << 15 | (f3) << 12 | (rd) << 7 | (op))
 #define LUI(rd, upper) ((u32)(upper) << 12 | (rd) << 7 | 0x37)
 #define ADDI(rd, rs1, imm) I_TYPE(0x13, 0, rd, rs1, imm)
 #define LW(rd, imm, rs1) I_TYPE(0x03, 2, rd, rs1, imm)
 #define SW(rs2, imm, rs1)                                                                          \
-    ((u32)((imm) >> 5 & 0x7f) << 25 | (rs2) << 20 | (rs1) << 15 | 2 << 12 | ((imm)&0x1f) << 7 | 0x23)
+    ((u32)((imm) >> 5 & 0x7f) << 25 | (rs2) << 20 | (rs1) << 15 | 2 << 12 | ((imm)&0x1f) << 7 |    \
+     0x23)
 #define SD(rs2, imm, rs1) (SW(rs2, imm, rs1) | 1 << 12)
 #define ADD(rd, rs1, rs2) (I_TYPE(0x33, 0, rd, rs1, 0) | (u32)(rs2) << 20)
 #define SLLI(rd, rs1, n) I_TYPE(0x13, 1, rd, rs1, n)
@@ -334,22 +378,33 @@ enum { ZERO, RA, SP, GP, TP, T0, T1, T2, S0, S1, A0, A1, A2, A3, A4, A5 };
 #define CSRW(csr, rs1) I_TYPE(0x73, 1, ZERO, rs1, csr)
 #define CSRR(rd, csr) I_TYPE(0x73, 2, rd, ZERO, csr)
 #define AUIPC(rd, upper) ((u32)(upper) << 12 | (rd) << 7 | 0x17)
-enum { CSR_MSTATUS = 0x300, CSR_MIE = 0x304, CSR_MTVEC = 0x305, CSR_MCAUSE = 0x342, CSR_MIP = 0x344,
-       CSR_STIMECMP = 0x14d, CSR_MENVCFG = 0x30a, CSR_TIME = 0xc01 };
+enum {
+    CSR_MSTATUS = 0x300,
+    CSR_MIE = 0x304,
+    CSR_MTVEC = 0x305,
+    CSR_MCAUSE = 0x342,
+    CSR_MIP = 0x344,
+    CSR_STIMECMP = 0x14d,
+    CSR_MENVCFG = 0x30a,
+    CSR_TIME = 0xc01
+};
 
 /* Writes `command` to the test finisher; 0x3333 takes a code from A0. */
-#define FINISH(command) LUI(T0, 0x100), LUI(T1, ((command) + 0x800) >> 12),                        \
-        ADDI(T1, T1, (command)&0xfff), SW(T1, 0, T0), JUMP_SELF
+#define FINISH(command)                                                                            \
+    LUI(T0, 0x100), LUI(T1, ((command) + 0x800) >> 12), ADDI(T1, T1, (command)&0xfff),             \
+        SW(T1, 0, T0), JUMP_SELF
 /* Ends with A0 as the exit code, which is not 0. */
-#define FAIL_A0 LUI(T0, 0x100), LUI(T1, 3), ADDI(T1, T1, 0x333), SLLI(A0, A0, 16),                    \
-        ADD(T1, T1, A0), SW(T1, 0, T0), JUMP_SELF
+#define FAIL_A0                                                                                    \
+    LUI(T0, 0x100), LUI(T1, 3), ADDI(T1, T1, 0x333), SLLI(A0, A0, 16), ADD(T1, T1, A0),            \
+        SW(T1, 0, T0), JUMP_SELF
 
 /* Runs a raw program at the start of RAM with the given options; -1 with an error. */
 static int run_file(const char *path, const char *line, gboolean (*later)(gpointer), GError **err)
 {
     Cli cli;
     int status = -1;
-    g_autofree char *whole = g_strdup_printf("-bios none -serial null -m 16M -kernel %s %s", path, line);
+    g_autofree char *whole =
+        g_strdup_printf("-bios none -serial null -m 16M -kernel %s %s", path, line);
     ck_assert(parse(&cli, whole, stdout, err));
     Machine *m = machine_new(&cli.machine, err);
     if (m) {
@@ -399,14 +454,22 @@ START_TEST(endings)
 }
 END_TEST
 
-/* The third time through the program ends: RAM that nothing is loaded to survives a reset, loaded memory does not. */
+/* The third time through the program ends: RAM that nothing is loaded to survives a reset, loaded
+ * memory does not. */
 START_TEST(resets)
 {
     static const u32 program[] = {
-        AUIPC(A1, 0x800), LW(A0, 0, A1), ADDI(A0, A0, 1), SW(A0, 0, A1), /* a count outside the program */
-        AUIPC(A2, 0), LW(A3, 4 * 30 - 16, A2), BNE(A3, ZERO, 4 * 10),    /* a word inside, which changes */
-        ADDI(T1, ZERO, 1), SW(T1, 4 * 30 - 16, A2),
-        ADDI(T2, ZERO, 3), BEQ(A0, T2, 4 * 6),
+        AUIPC(A1, 0x800),
+        LW(A0, 0, A1),
+        ADDI(A0, A0, 1),
+        SW(A0, 0, A1), /* a count outside the program */
+        AUIPC(A2, 0),
+        LW(A3, 4 * 30 - 16, A2),
+        BNE(A3, ZERO, 4 * 10), /* a word inside, which changes */
+        ADDI(T1, ZERO, 1),
+        SW(T1, 4 * 30 - 16, A2),
+        ADDI(T2, ZERO, 3),
+        BEQ(A0, T2, 4 * 6),
         FINISH(0x7777),
         FAIL_A0, /* with the count */
         [30] = 0,
@@ -420,11 +483,9 @@ END_TEST
 START_TEST(reset_vector)
 {
     static const u32 program[] = {
-        BNE(A0, ZERO, 4 * 14),
-        LW(A3, 0, A1), LUI(A4, 0xedfe1), ADDI(A4, A4, 0xdd0 - 0x1000), BNE(A3, A4, 4 * 10),
-        LW(A3, 0, A2), LUI(A4, 0x49425), ADDI(A4, A4, 0x34f), BNE(A3, A4, 4 * 6),
-        FINISH(0x5555),
-        ADDI(A0, ZERO, 9), FAIL_A0,
+        BNE(A0, ZERO, 4 * 14), LW(A3, 0, A1),  LUI(A4, 0xedfe1),  ADDI(A4, A4, 0xdd0 - 0x1000),
+        BNE(A3, A4, 4 * 10),   LW(A3, 0, A2),  LUI(A4, 0x49425),  ADDI(A4, A4, 0x34f),
+        BNE(A3, A4, 4 * 6),    FINISH(0x5555), ADDI(A0, ZERO, 9), FAIL_A0,
     };
     GError *err = NULL;
     ck_assert_int_eq(RUN(program, engines[_i]), 0);
@@ -435,14 +496,29 @@ END_TEST
 START_TEST(machine_timer)
 {
     static const u32 program[] = {
-        AUIPC(T0, 0), ADDI(T0, T0, 4 * 20), CSRW(CSR_MTVEC, T0),
-        LUI(T0, 0x200c), ADDI(T0, T0, 0xff8 - 0x1000), LW(T1, 0, T0), /* mtime */
-        LUI(T2, 0x50), ADD(T1, T1, T2), /* 33 ms later */
-        LUI(T0, 0x2004), SW(T1, 0, T0), SW(ZERO, 4, T0),              /* mtimecmp */
-        ADDI(T1, ZERO, 0x80), CSRW(CSR_MIE, T1), ADDI(T1, ZERO, 8), CSRW(CSR_MSTATUS, T1),
-        WFI, ADDI(A0, ZERO, 99), JUMP_SELF, ADDI(ZERO, ZERO, 0), ADDI(ZERO, ZERO, 0),
+        AUIPC(T0, 0),
+        ADDI(T0, T0, 4 * 20),
+        CSRW(CSR_MTVEC, T0),
+        LUI(T0, 0x200c),
+        ADDI(T0, T0, 0xff8 - 0x1000),
+        LW(T1, 0, T0), /* mtime */
+        LUI(T2, 0x50),
+        ADD(T1, T1, T2), /* 33 ms later */
+        LUI(T0, 0x2004),
+        SW(T1, 0, T0),
+        SW(ZERO, 4, T0), /* mtimecmp */
+        ADDI(T1, ZERO, 0x80),
+        CSRW(CSR_MIE, T1),
+        ADDI(T1, ZERO, 8),
+        CSRW(CSR_MSTATUS, T1),
+        WFI,
+        ADDI(A0, ZERO, 99),
+        JUMP_SELF,
+        ADDI(ZERO, ZERO, 0),
+        ADDI(ZERO, ZERO, 0),
         CSRR(A0, CSR_MCAUSE), /* 7 in the low bits */
-        ANDI(A0, A0, 0xff), FAIL_A0,
+        ANDI(A0, A0, 0xff),
+        FAIL_A0,
     };
     GError *err = NULL;
     gint64 began = g_get_monotonic_time();
@@ -455,13 +531,13 @@ END_TEST
 START_TEST(supervisor_timer)
 {
     static const u32 program[] = {
-        AUIPC(A1, 0x800), LW(A0, 0, A1), ADDI(A0, A0, 1), SW(A0, 0, A1), ADDI(T2, ZERO, 2),
-        BEQ(A0, T2, 4 * 6),
-        FINISH(0x7777),
-        ADDI(T0, ZERO, 1), SLLI(T0, T0, 31), SLLI(T0, T0, 32), CSRW(CSR_MENVCFG, T0),
-        CSRR(T1, CSR_TIME), LUI(T2, 0x50), ADD(T1, T1, T2), CSRW(CSR_STIMECMP, T1),
-        ADDI(T1, ZERO, 0x20), CSRW(CSR_MIE, T1), WFI,
-        CSRR(A0, CSR_MIP), ANDI(A0, A0, 0xff), FAIL_A0,
+        AUIPC(A1, 0x800),     LW(A0, 0, A1),         ADDI(A0, A0, 1),
+        SW(A0, 0, A1),        ADDI(T2, ZERO, 2),     BEQ(A0, T2, 4 * 6),
+        FINISH(0x7777),       ADDI(T0, ZERO, 1),     SLLI(T0, T0, 31),
+        SLLI(T0, T0, 32),     CSRW(CSR_MENVCFG, T0), CSRR(T1, CSR_TIME),
+        LUI(T2, 0x50),        ADD(T1, T1, T2),       CSRW(CSR_STIMECMP, T1),
+        ADDI(T1, ZERO, 0x20), CSRW(CSR_MIE, T1),     WFI,
+        CSRR(A0, CSR_MIP),    ANDI(A0, A0, 0xff),    FAIL_A0,
     };
     GError *err = NULL;
     ck_assert_int_eq(RUN(program, _i ? "-accel jit" : "-accel interp"), 0x20);
@@ -501,7 +577,8 @@ START_TEST(signals)
 }
 END_TEST
 
-/* An ELF64 of `program` at the start of RAM, entered at its first word, with symbols at multiples of 0x1000 behind it. */
+/* An ELF64 of `program` at the start of RAM, entered at its first word, with symbols at multiples
+ * of 0x1000 behind it. */
 static GByteArray *make_elf(const void *program, gsize size, bool with_htif)
 {
     static const char names[] = "\0tohost\0fromhost\0begin_signature\0end_signature";
@@ -510,13 +587,28 @@ static GByteArray *make_elf(const void *program, gsize size, bool with_htif)
         u64 value;
     } symbols[] = {{0, 0}, {17, 0x80002000}, {33, 0x8000200c}, {1, 0x80001000}, {8, 0x80001040}};
     u8 file[4096] = {0};
-    Elf64_Ehdr e = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT}, .e_type = ET_EXEC,
-                    .e_machine = EM_RISCV, .e_entry = 0x80000000, .e_phoff = 64, .e_ehsize = 64, .e_phentsize = 56,
-                    .e_phnum = 1, .e_shoff = 0x200, .e_shentsize = sizeof(Elf64_Shdr), .e_shnum = 2};
-    Elf64_Phdr p = {.p_type = PT_LOAD, .p_offset = 0x800, .p_vaddr = 0x80000000, .p_paddr = 0x80000000,
-                    .p_filesz = size, .p_memsz = 0x3000};
+    Elf64_Ehdr e = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
+                    .e_type = ET_EXEC,
+                    .e_machine = EM_RISCV,
+                    .e_entry = 0x80000000,
+                    .e_phoff = 64,
+                    .e_ehsize = 64,
+                    .e_phentsize = 56,
+                    .e_phnum = 1,
+                    .e_shoff = 0x200,
+                    .e_shentsize = sizeof(Elf64_Shdr),
+                    .e_shnum = 2};
+    Elf64_Phdr p = {.p_type = PT_LOAD,
+                    .p_offset = 0x800,
+                    .p_vaddr = 0x80000000,
+                    .p_paddr = 0x80000000,
+                    .p_filesz = size,
+                    .p_memsz = 0x3000};
     unsigned count = with_htif ? 5 : 3;
-    Elf64_Shdr sh[2] = {{.sh_type = SHT_SYMTAB, .sh_offset = 0x400, .sh_size = count * sizeof(Elf64_Sym), .sh_link = 1,
+    Elf64_Shdr sh[2] = {{.sh_type = SHT_SYMTAB,
+                         .sh_offset = 0x400,
+                         .sh_size = count * sizeof(Elf64_Sym),
+                         .sh_link = 1,
                          .sh_entsize = sizeof(Elf64_Sym)},
                         {.sh_type = SHT_STRTAB, .sh_offset = 0x600, .sh_size = sizeof(names)}};
     memcpy(file, &e, sizeof(e));
@@ -531,21 +623,30 @@ static GByteArray *make_elf(const void *program, gsize size, bool with_htif)
     return g_byte_array_append(g_byte_array_new(), file, sizeof(file));
 }
 
-/* HTIF in the midst of RAM: `tohost` ends the machine; the signature is what the program left in memory. */
+/* HTIF in the midst of RAM: `tohost` ends the machine; the signature is what the program left in
+ * memory. */
 START_TEST(htif_and_signature)
 {
     static const u32 program[] = {
         AUIPC(T0, 2), /* begin_signature */
-        LUI(T1, 0x12345), ADDI(T1, T1, 0x678), SW(T1, 0, T0), ADDI(T1, ZERO, 1), SW(T1, 8, T0),
-        LUI(T2, 0xfffff), ADD(T0, T0, T2), /* a page below: tohost */
-        ADDI(T1, ZERO, 5 << 1 | 1), SD(T1, 0, T0), JUMP_SELF,
+        LUI(T1, 0x12345),
+        ADDI(T1, T1, 0x678),
+        SW(T1, 0, T0),
+        ADDI(T1, ZERO, 1),
+        SW(T1, 8, T0),
+        LUI(T2, 0xfffff),
+        ADD(T0, T0, T2), /* a page below: tohost */
+        ADDI(T1, ZERO, 5 << 1 | 1),
+        SD(T1, 0, T0),
+        JUMP_SELF,
     };
     GError *err = NULL;
     g_autofree char *signature = NULL;
     g_autofree char *text = NULL;
     close(g_file_open_tmp("signature-XXXXXX", &signature, NULL));
     GByteArray *elf = make_elf(program, sizeof(program), true);
-    g_autofree char *line = g_strdup_printf("-M spike %s -signature %s", _i ? "-accel jit" : "-accel interp", signature);
+    g_autofree char *line = g_strdup_printf("-M spike %s -signature %s",
+                                            _i ? "-accel jit" : "-accel interp", signature);
     ck_assert_int_eq(run_bytes(elf->data, elf->len, line, NULL, &err), 5);
     ck_assert(g_file_get_contents(signature, &text, NULL, NULL));
     ck_assert_str_eq(text, "12345678\n00000000\n00000001\n");
@@ -561,9 +662,15 @@ START_TEST(refusals)
     static const struct {
         const char *line, *word;
     } cases[] = {
-        {"-cpu rv32", "64-bit"},       {"-M nothing", "there is no machine"}, {"-m 8K", "does not fit"},
-        {"-m 5K", "multiples"},        {"-cpu rv65", "rv65"},                 {"-initrd /nonexistent", "/nonexistent"},
-        {"-dtb /dev/null", "device tree"}, {"-bios /nonexistent", "/nonexistent"}, {"-serial file:/nonexistent/x", "/nonexistent"},
+        {"-cpu rv32", "64-bit"},
+        {"-M nothing", "there is no machine"},
+        {"-m 8K", "does not fit"},
+        {"-m 5K", "multiples"},
+        {"-cpu rv65", "rv65"},
+        {"-initrd /nonexistent", "/nonexistent"},
+        {"-dtb /dev/null", "device tree"},
+        {"-bios /nonexistent", "/nonexistent"},
+        {"-serial file:/nonexistent/x", "/nonexistent"},
         {"-device loader,addr=0x80000000,data=1,data-len=4", "overlaps"},
         {"-device loader,addr=0,data=1,data-len=4", "does not fit"},
         {"-device loader,addr=0,cpu-num=1", "no hart"},
@@ -574,7 +681,8 @@ START_TEST(refusals)
         GError *err = NULL;
         int status = run_bytes(elf->data, elf->len, cases[i].line, NULL, &err);
         ck_assert_msg(status == -1 && err, "'%s' was taken", cases[i].line);
-        ck_assert_msg(strstr(err->message, cases[i].word) != NULL, "'%s' gives: %s", cases[i].line, err->message);
+        ck_assert_msg(strstr(err->message, cases[i].word) != NULL, "'%s' gives: %s", cases[i].line,
+                      err->message);
         ck_assert(!strchr(err->message, '\n'));
         g_error_free(err);
     }
