@@ -14,7 +14,6 @@
 
 #include "backend-x86_64/backend.h"
 #include "core/base/error.h"
-#include "core/base/log.h"
 #include "devices/htif.h"
 #include "machine/internal.h"
 
