@@ -101,35 +101,42 @@ static inline u32 asm_here(const Asm *a)
     return (u32)((u64)(uintptr_t)a->p - a->exec_delta);
 }
 
-static inline void emit8(Asm *a, unsigned v)
+/* Encoders are expanded where they are used, so that what is constant there costs nothing. */
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+ALWAYS_INLINE void emit8(Asm *a, unsigned v)
 {
     *a->p++ = (u8)v;
 }
 
-static inline void emit32(Asm *a, u32 v)
+ALWAYS_INLINE u8 *put32(u8 *p, u32 v)
 {
-    memcpy(a->p, &v, 4);
-    a->p += 4;
+    memcpy(p, &v, 4);
+    return p + 4;
 }
 
-static inline void emit64(Asm *a, u64 v)
+ALWAYS_INLINE void emit32(Asm *a, u32 v)
+{
+    a->p = put32(a->p, v);
+}
+
+ALWAYS_INLINE void emit64(Asm *a, u64 v)
 {
     memcpy(a->p, &v, 8);
     a->p += 8;
 }
 
-/* ModRM, SIB and displacement. `imm_bytes` follow and end the instruction. */
-static inline void emit_modrm(Asm *a, unsigned reg, Rm m, unsigned imm_bytes)
+/* ModRM, SIB and displacement at p. `imm_bytes` follow and end the instruction. */
+ALWAYS_INLINE u8 *put_modrm(const Asm *a, u8 *p, unsigned reg, Rm m, unsigned imm_bytes)
 {
     const unsigned r = (reg & 7) << 3, b = m.base & 7;
     if (m.mode == RM_REG) {
-        emit8(a, 0xc0 | r | b);
-        return;
+        *p++ = (u8)(0xc0 | r | b);
+        return p;
     }
     if (m.mode == RM_RIP) {
-        emit8(a, r | 5);
-        emit32(a, (u32)m.disp - (asm_here(a) + 4 + imm_bytes));
-        return;
+        *p++ = (u8)(r | 5);
+        return put32(p, (u32)m.disp - ((u32)((u64)(uintptr_t)p - a->exec_delta) + 4 + imm_bytes));
     }
     unsigned mod;
     if (m.disp == 0 && b != 5) {
@@ -140,90 +147,87 @@ static inline void emit_modrm(Asm *a, unsigned reg, Rm m, unsigned imm_bytes)
         mod = 0x80;
     }
     if (m.mode == RM_INDEX) {
-        emit8(a, mod | r | 4);
-        emit8(a, (unsigned)m.scale << 6 | (m.index & 7u) << 3 | b);
+        *p++ = (u8)(mod | r | 4);
+        *p++ = (u8)((unsigned)m.scale << 6 | (m.index & 7u) << 3 | b);
     } else {
-        emit8(a, mod | r | b);
+        *p++ = (u8)(mod | r | b);
         if (b == 4) {
-            emit8(a, 0x24);
+            *p++ = 0x24;
         }
     }
-    if (mod == 0x40) {
-        emit8(a, (u8)m.disp);
-    } else if (mod) {
-        emit32(a, (u32)m.disp);
-    }
+    /* Four bytes are written in any case: no branch. */
+    put32(p, (u32)m.disp);
+    return p + (mod == 0 ? 0 : mod == 0x40 ? 1 : 4);
 }
 
 /* A legacy-encoded instruction up to its immediate. */
-static inline void x86(Asm *a, u32 opcode, unsigned reg, Rm m, unsigned imm_bytes)
+ALWAYS_INLINE void x86(Asm *a, u32 opcode, unsigned reg, Rm m, unsigned imm_bytes)
 {
-    static const u8 prefix[] = {0, 0x66, 0xf3, 0xf2};
     const unsigned pp = opcode >> 16 & 3, map = opcode >> 8 & 3;
+    u8 *p = a->p;
     if (pp) {
-        emit8(a, prefix[pp]);
+        *p++ = pp == 1 ? 0x66 : pp == 2 ? 0xf3 : 0xf2;
     }
     unsigned rex = (opcode & X_W ? 8u : 0u) | (reg >> 3) << 2 | (m.mode == RM_RIP ? 0 : m.base >> 3u);
     if (m.mode == RM_INDEX) {
         rex |= (m.index >> 3u) << 1;
     }
-    if (rex || ((opcode & X_BYTE) && reg >= 4) ||
-        ((opcode & X_BYTE_RM) && m.mode == RM_REG && m.base >= 4)) {
-        emit8(a, 0x40 | rex);
-    }
+    *p = (u8)(0x40 | rex);
+    p += rex || ((opcode & X_BYTE) && reg >= 4) || ((opcode & X_BYTE_RM) && m.mode == RM_REG && m.base >= 4);
     if (map) {
-        emit8(a, 0x0f);
+        *p++ = 0x0f;
         if (map > 1) {
-            emit8(a, map == 2 ? 0x38 : 0x3a);
+            *p++ = map == 2 ? 0x38 : 0x3a;
         }
     }
-    emit8(a, opcode);
-    emit_modrm(a, reg, m, imm_bytes);
+    *p++ = (u8)opcode;
+    a->p = put_modrm(a, p, reg, m, imm_bytes);
 }
 
 /* A VEX-encoded one: reg and m as above, v the additional source (0 where there is none: see vex2). */
-static inline void vex(Asm *a, u32 opcode, unsigned reg, unsigned v, Rm m, unsigned imm_bytes)
+ALWAYS_INLINE void vex(Asm *a, u32 opcode, unsigned reg, unsigned v, Rm m, unsigned imm_bytes)
 {
     const unsigned map = opcode >> 8 & 3, pp = opcode >> 16 & 3, w = opcode & X_W ? 0x80 : 0;
     const unsigned not_r = reg & 8 ? 0 : 0x80;
     const unsigned x = m.mode == RM_INDEX ? m.index & 8u : 0, b = m.mode == RM_RIP ? 0 : m.base & 8u;
     const unsigned low = (~v & 15) << 3 | pp;
+    u8 *p = a->p;
     if (map == 1 && !w && !x && !b) {
-        emit8(a, 0xc5);
-        emit8(a, not_r | low);
+        *p++ = 0xc5;
+        *p++ = (u8)(not_r | low);
     } else {
-        emit8(a, 0xc4);
-        emit8(a, not_r | (x ? 0 : 0x40) | (b ? 0 : 0x20) | map);
-        emit8(a, w | low);
+        *p++ = 0xc4;
+        *p++ = (u8)(not_r | (x ? 0 : 0x40) | (b ? 0 : 0x20) | map);
+        *p++ = (u8)(w | low);
     }
-    emit8(a, opcode);
-    emit_modrm(a, reg, m, imm_bytes);
+    *p++ = (u8)opcode;
+    a->p = put_modrm(a, p, reg, m, imm_bytes);
 }
 
 /* ... without an additional source. */
-static inline void vex2(Asm *a, u32 opcode, unsigned reg, Rm m)
+ALWAYS_INLINE void vex2(Asm *a, u32 opcode, unsigned reg, Rm m)
 {
     vex(a, opcode, reg, 0, m, 0);
 }
 
-static inline void vex_imm(Asm *a, u32 opcode, unsigned reg, unsigned v, Rm m, unsigned imm)
+ALWAYS_INLINE void vex_imm(Asm *a, u32 opcode, unsigned reg, unsigned v, Rm m, unsigned imm)
 {
     vex(a, opcode, reg, v, m, 1);
     emit8(a, imm);
 }
 
-static inline u32 w_if(bool is64)
+ALWAYS_INLINE u32 w_if(bool is64)
 {
     return is64 ? X_W : 0;
 }
 
-static inline void mov_rr(Asm *a, bool w, unsigned dst, unsigned src)
+ALWAYS_INLINE void mov_rr(Asm *a, bool w, unsigned dst, unsigned src)
 {
     x86(a, X_MOV_LOAD | w_if(w), dst, rm_reg(src), 0);
 }
 
 /* A 64-bit constant in the shortest form that leaves the flags alone. */
-static inline void mov_ri(Asm *a, unsigned dst, u64 v)
+ALWAYS_INLINE void mov_ri(Asm *a, unsigned dst, u64 v)
 {
     if (v == (u32)v) {
         if (dst >= 8) {
@@ -242,23 +246,23 @@ static inline void mov_ri(Asm *a, unsigned dst, u64 v)
 }
 
 /* mov dword/qword [m], imm32 (sign-extended). */
-static inline void mov_mi(Asm *a, bool w, Rm m, s32 imm)
+ALWAYS_INLINE void mov_mi(Asm *a, bool w, Rm m, s32 imm)
 {
     x86(a, 0xc7 | w_if(w), 0, m, 4);
     emit32(a, (u32)imm);
 }
 
-static inline void alu_rm(Asm *a, bool w, HostAlu op, unsigned reg, Rm m)
+ALWAYS_INLINE void alu_rm(Asm *a, bool w, HostAlu op, unsigned reg, Rm m)
 {
     x86(a, (u32)(0x03 | op << 3) | w_if(w), reg, m, 0);
 }
 
-static inline void alu_mr(Asm *a, bool w, HostAlu op, Rm m, unsigned reg)
+ALWAYS_INLINE void alu_mr(Asm *a, bool w, HostAlu op, Rm m, unsigned reg)
 {
     x86(a, (u32)(0x01 | op << 3) | w_if(w), reg, m, 0);
 }
 
-static inline void alu_mi(Asm *a, bool w, HostAlu op, Rm m, s32 imm)
+ALWAYS_INLINE void alu_mi(Asm *a, bool w, HostAlu op, Rm m, s32 imm)
 {
     if (imm == (s8)imm) {
         x86(a, 0x83 | w_if(w), op, m, 1);
@@ -270,31 +274,31 @@ static inline void alu_mi(Asm *a, bool w, HostAlu op, Rm m, s32 imm)
 }
 
 /* rol 0, ror 1, shl 4, shr 5, sar 7 by a constant. */
-static inline void shift_i(Asm *a, bool w, unsigned digit, unsigned reg, unsigned n)
+ALWAYS_INLINE void shift_i(Asm *a, bool w, unsigned digit, unsigned reg, unsigned n)
 {
     x86(a, 0xc1 | w_if(w), digit, rm_reg(reg), 1);
     emit8(a, n);
 }
 
-static inline void rorx(Asm *a, bool w, unsigned dst, Rm m, unsigned n)
+ALWAYS_INLINE void rorx(Asm *a, bool w, unsigned dst, Rm m, unsigned n)
 {
     vex_imm(a, V_RORX | w_if(w), dst, 0, m, n);
 }
 
 /* Jumps and calls to a code address. */
-static inline void jmp_to(Asm *a, u32 target)
+ALWAYS_INLINE void jmp_to(Asm *a, u32 target)
 {
     emit8(a, 0xe9);
     emit32(a, target - (asm_here(a) + 4));
 }
 
-static inline void call_to(Asm *a, u32 target)
+ALWAYS_INLINE void call_to(Asm *a, u32 target)
 {
     emit8(a, 0xe8);
     emit32(a, target - (asm_here(a) + 4));
 }
 
-static inline void jcc_to(Asm *a, HostCond cc, u32 target)
+ALWAYS_INLINE void jcc_to(Asm *a, HostCond cc, u32 target)
 {
     emit8(a, 0x0f);
     emit8(a, 0x80 | cc);
@@ -302,7 +306,7 @@ static inline void jcc_to(Asm *a, HostCond cc, u32 target)
 }
 
 /* Forward jumps: the place of the displacement, for bind(). */
-static inline u8 *jcc_fwd(Asm *a, HostCond cc)
+ALWAYS_INLINE u8 *jcc_fwd(Asm *a, HostCond cc)
 {
     emit8(a, 0x0f);
     emit8(a, 0x80 | cc);
@@ -310,7 +314,7 @@ static inline u8 *jcc_fwd(Asm *a, HostCond cc)
     return a->p - 4;
 }
 
-static inline u8 *jmp_fwd(Asm *a)
+ALWAYS_INLINE u8 *jmp_fwd(Asm *a)
 {
     emit8(a, 0xe9);
     emit32(a, 0);
@@ -318,39 +322,39 @@ static inline u8 *jmp_fwd(Asm *a)
 }
 
 /* Makes the jump whose displacement is at `at` lead to `target` (an address in the writable mapping). */
-static inline void bind_to(u8 *at, const u8 *target)
+ALWAYS_INLINE void bind_to(u8 *at, const u8 *target)
 {
     const s32 d = (s32)(target - (at + 4));
     memcpy(at, &d, 4);
 }
 
-static inline void bind(Asm *a, u8 *at)
+ALWAYS_INLINE void bind(Asm *a, u8 *at)
 {
     bind_to(at, a->p);
 }
 
 /* Short forward jumps within a sequence: the place of the 8-bit displacement. */
-static inline u8 *jcc8_fwd(Asm *a, HostCond cc)
+ALWAYS_INLINE u8 *jcc8_fwd(Asm *a, HostCond cc)
 {
     emit8(a, 0x70 | cc);
     emit8(a, 0);
     return a->p - 1;
 }
 
-static inline u8 *jmp8_fwd(Asm *a)
+ALWAYS_INLINE u8 *jmp8_fwd(Asm *a)
 {
     emit8(a, 0xeb);
     emit8(a, 0);
     return a->p - 1;
 }
 
-static inline void bind8(Asm *a, u8 *at)
+ALWAYS_INLINE void bind8(Asm *a, u8 *at)
 {
     *at = (u8)(a->p - (at + 1));
 }
 
 /* `n` bytes (0..9) of one instruction that does nothing. */
-static inline void nops(Asm *a, unsigned n)
+ALWAYS_INLINE void nops(Asm *a, unsigned n)
 {
     static const u8 forms[10][9] = {
         {0},

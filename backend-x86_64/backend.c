@@ -43,7 +43,7 @@ static void map_registers(Backend *b)
 {
     static const u8 ints[MAPPED_INTS] = {RAX, RBX, RCX, RDX, R8, R9, R10, R11, R12};
     for (unsigned i = 0; i < SLOTS; i++) {
-        b->homes[i] = (Home){.kind = HOME_MEM, .disp = (s16)cpu_disp(8 * i)};
+        b->homes[i] = (Home){.kind = HOME_MEM, .opnd_kind = O_MEM, .reg = RBP, .disp = (s16)cpu_disp(8 * i)};
     }
     unsigned int_count = 0, float_count = 0;
     for (unsigned i = 0; i < b->config.hot_count; i++) {
@@ -51,33 +51,35 @@ static void map_registers(Backend *b)
         Home *home = &b->homes[hot->offset / 8];
         if (hot->is_float && float_count < MAPPED_FLOATS) {
             home->kind = HOME_XMM;
+            home->opnd_kind = O_XMM;
             home->reg = (u8)float_count++;
         } else if (!hot->is_float && int_count < MAPPED_INTS) {
             home->kind = HOME_INT;
+            home->opnd_kind = O_REG;
             home->reg = ints[int_count++];
         }
     }
 }
 
+static OpClass class_of(IrOp op)
+{
+    const IrOpInfo *info = &ir_op_info[op];
+    if (info->may_trap || info->ends || info->leaves) {
+        return OPC_BARRIER;
+    }
+    if (op == IR_getreg || op == IR_setreg || op == IR_insn) {
+        return op == IR_getreg ? OPC_GETREG : op == IR_setreg ? OPC_SETREG : OPC_NOTHING;
+    }
+    if ((op >= IR_add && op < IR_select) || op == IR_box) {
+        return OPC_PROPAGATES;
+    }
+    return info->pure || op == IR_getstate || op == IR_pcrel ? OPC_PURE : OPC_OTHER;
+}
+
 static void describe_ops(Backend *b)
 {
     for (unsigned op = 0; op < IR_OP_COUNT; op++) {
-        const IrOpInfo *info = &ir_op_info[op];
-        b->operands[op] = (u8)strlen(info->operands);
-        u8 flags = 0;
-        if (info->result != '-') {
-            flags |= OPF_RESULT;
-            if (info->pure || op == IR_getreg || op == IR_getstate || op == IR_pcrel) {
-                flags |= OPF_DEAD_OK;
-            }
-        }
-        if (info->may_trap || info->ends || info->leaves) {
-            flags |= OPF_BARRIER;
-        }
-        if (op >= IR_add && op <= IR_select) {
-            flags |= OPF_INT_PURE;
-        }
-        b->flags[op] = flags;
+        b->info[op] = (OpInfo){(u8)class_of((IrOp)op), (u8)strlen(ir_op_info[op].operands)};
     }
 }
 

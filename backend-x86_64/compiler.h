@@ -68,9 +68,10 @@ typedef enum HomeKind { HOME_MEM, HOME_INT, HOME_XMM } HomeKind;
 
 /* A guest register's place between blocks. */
 typedef struct Home {
-    u8 kind;
-    u8 reg;
-    s16 disp; /* of its slot, from rbp */
+    u8 kind;      /* HomeKind */
+    u8 opnd_kind; /* OpndKind of a value that is there */
+    u8 reg;       /* rbp for HOME_MEM */
+    s16 disp;     /* of its slot, from rbp */
 } Home;
 
 /* Shared code and data in the stub area, by code address. */
@@ -107,18 +108,29 @@ typedef enum Data {
     DATA_COUNT,
 } Data;
 
+/* What the backward pass does with an operation. */
+typedef enum OpClass {
+    OPC_PURE,       /* may be dropped if nobody uses the value */
+    OPC_PROPAGATES, /* ... and a hint for the result is one for the first operand, too */
+    OPC_OTHER,
+    OPC_BARRIER,    /* guest state is seen: it must be what has been set before */
+    OPC_GETREG, OPC_SETREG,
+    OPC_NOTHING,    /* neither operands nor value matter */
+} OpClass;
+
+typedef struct OpInfo {
+    u8 class; /* OpClass */
+    u8 operands;
+} OpInfo;
+
 struct Backend {
     BackendConfig config;
     Home homes[SLOTS];
     Stubs stubs;
-    u8 operands[IR_OP_COUNT]; /* number, from ir_op_info */
-    u8 flags[IR_OP_COUNT];    /* OPF_* */
+    OpInfo info[IR_OP_COUNT];
     BackendFindBlock find_block;
     void *find_opaque;
 };
-
-enum { OPF_RESULT = 1, OPF_DEAD_OK = 2 /* may be dropped if unused */, OPF_BARRIER = 4 /* guest state is seen */,
-       OPF_INT_PURE = 8 /* ir_eval_int knows it */ };
 
 typedef enum Loc { LOC_NONE, LOC_DEAD, LOC_CONST, LOC_HOME, LOC_TEMP, LOC_XTEMP, LOC_SPILL } Loc;
 
@@ -139,7 +151,9 @@ typedef struct Val {
     u16 hint_at; /* index of the setreg, when hint >= 0 */
     s8 hint;     /* slot to compute into, or -1 */
     s8 setslot;  /* during the backward pass: slot of the nearest setreg of this value */
+    u16 unused;
 } Val;
+_Static_assert(sizeof(Val) == 16, "indexed by a shift");
 
 /* Where an operand is, for an instruction. */
 typedef enum OpndKind { O_REG, O_MEM, O_IMM, O_XMM } OpndKind;
@@ -200,7 +214,7 @@ typedef struct Compiler {
     u16 spill_pending[4];
     u32 cold_count, fault_count;
 
-    Val val[IR_MAX_INSNS];
+    Val val[IR_MAX_INSNS + 1];
     s64 konst[IR_MAX_INSNS];
     u16 spill_free[IR_MAX_INSNS];
     Fault faults[IR_MAX_INSNS];
@@ -219,8 +233,6 @@ void eval_call(Compiler *c, u32 stub, const IrInsn *in, const Opnd *args, unsign
 
 /* registers.c */
 void backward_pass(Compiler *c);
-Opnd opnd(Compiler *c, IrValue v);
-void release(Compiler *c, IrValue v);
 int alloc_int(Compiler *c);
 int alloc_xmm(Compiler *c);
 int dest_int(Compiler *c, const Opnd *a, const Opnd *b);
@@ -229,8 +241,6 @@ void define_int(Compiler *c, int reg, u8 flags);
 void define_xmm(Compiler *c, int reg, u8 flags);
 void flush_ints(Compiler *c);
 void detach_all_homes(Compiler *c);
-void op_begin(Compiler *c);
-void op_end(Compiler *c);
 void sel_const(Compiler *c, const IrInsn *in);
 void sel_getreg(Compiler *c, const IrInsn *in);
 void sel_setreg(Compiler *c, const IrInsn *in);
@@ -240,6 +250,70 @@ void set_home_alias(Compiler *c, unsigned slot, u8 flags);
 static inline IrValue rep(const Compiler *c, IrValue v)
 {
     return c->val[v].rep;
+}
+
+/* Around each record. */
+static inline void op_begin(Compiler *c)
+{
+    c->busy = 0;
+    c->xbusy = 0;
+    /* Words of the frame that the last operation freed were still read by it. */
+    while (unlikely(c->spill_pending_count)) {
+        c->spill_free[c->spill_free_count++] = c->spill_pending[--c->spill_pending_count];
+    }
+}
+
+static inline void op_end(Compiler *c)
+{
+    if (unlikely(c->r14_dirty)) {
+        mov_ri(&c->a, R14, BEXTR_INDEX);
+        c->r14_dirty = false;
+    }
+}
+
+/* Where a value is. Scratch registers in use count as busy until the operation ends. */
+static inline Opnd opnd(Compiler *c, IrValue value)
+{
+    const IrValue r = rep(c, value);
+    const Val *v = &c->val[r];
+    if (likely(v->loc == LOC_HOME)) {
+        const Home *home = &c->backend->homes[v->home];
+        return (Opnd){.kind = home->opnd_kind, .reg = home->reg, .disp = home->disp};
+    }
+    if (v->loc == LOC_CONST) {
+        return (Opnd){.kind = O_IMM, .imm = c->konst[r]};
+    }
+    if (v->loc == LOC_TEMP) {
+        c->busy |= 1u << v->reg;
+        return (Opnd){.kind = O_REG, .reg = v->reg};
+    }
+    if (v->loc == LOC_XTEMP) {
+        c->xbusy |= 1u << v->reg;
+        return (Opnd){.kind = O_XMM, .reg = v->reg};
+    }
+    g_assert(v->loc == LOC_SPILL);
+    return (Opnd){.kind = O_MEM, .reg = RSP, .disp = (s32)(FRAME_SPILL + 8 * v->spill)};
+}
+
+/* One use of a value is done. */
+static inline void release(Compiler *c, IrValue value)
+{
+    const IrValue r = rep(c, value);
+    Val *v = &c->val[r];
+    if (--v->uses || v->loc == LOC_HOME || v->loc == LOC_CONST) {
+        return;
+    }
+    if (v->loc == LOC_TEMP) {
+        if (c->owner[v->reg] == r) {
+            c->owner[v->reg] = IR_NONE;
+        }
+    } else if (v->loc == LOC_XTEMP) {
+        if (c->xowner[v->reg] == r) {
+            c->xowner[v->reg] = IR_NONE;
+        }
+    } else if (v->loc == LOC_SPILL) {
+        c->spill_pending[c->spill_pending_count++] = v->spill;
+    }
 }
 
 static inline Rm opnd_rm(const Opnd *o)

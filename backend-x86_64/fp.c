@@ -66,7 +66,7 @@ static void take_result(Compiler *c, IrType type, unsigned d)
 
 static void sel_eval_fp(Compiler *c, const IrInsn *in)
 {
-    const unsigned n = c->backend->operands[in->op];
+    const unsigned n = c->backend->info[in->op].operands;
     Opnd args[3] = {{0}};
     for (unsigned i = 0; i < n; i++) {
         args[i] = opnd(c, ir_operand(in, i));

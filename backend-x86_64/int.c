@@ -732,7 +732,7 @@ static void sel_extend(Compiler *c, const IrInsn *in)
 void select_int(Compiler *c, const IrInsn *in)
 {
     /* Constants only: the optimiser mostly leaves none of these. */
-    const unsigned n = c->backend->operands[in->op];
+    const unsigned n = c->backend->info[in->op].operands;
     bool constant = true;
     u64 v[3] = {0};
     for (unsigned i = 0; i < n; i++) {

@@ -283,7 +283,7 @@ static u64 atomic_info(const IrInsn *in)
 static Cold *atomic_begin(Compiler *c, const IrInsn *in, s64 table)
 {
     Asm *a = &c->a;
-    const unsigned size = in->aux & IR_MEM_SIZE, n = c->backend->operands[in->op];
+    const unsigned size = in->aux & IR_MEM_SIZE, n = c->backend->info[in->op].operands;
     const Opnd base = opnd(c, in->a);
     const bool zx = c->val[rep(c, in->a)].flags & VAL_ZX;
     Opnd args[3];

@@ -18,75 +18,70 @@ static bool is_x_slot(int slot)
 void backward_pass(Compiler *c)
 {
     const IrBlock *block = c->block;
-    const Backend *backend = c->backend;
+    const OpInfo *info = c->backend->info;
+    Val *const val = c->val;
     u16 next_get[SLOTS], next_set[SLOTS], barrier = 0xffff;
     memset(next_get, 0xff, sizeof(next_get));
     memset(next_set, 0xff, sizeof(next_set));
 
-    for (u32 i = 0; i < block->count; i++) {
-        c->val[i] = (Val){.home = -1, .hint = -1, .setslot = -1, .rep = (u16)i};
+    for (u32 i = 0; i <= block->count; i++) {
+        val[i] = (Val){.home = -1, .hint = -1, .setslot = -1, .rep = (u16)i};
     }
     for (u32 i = block->count; i-- > 0;) {
         const IrInsn *in = &block->insns[i];
-        Val *v = &c->val[i];
-        const unsigned flags = backend->flags[in->op];
-        if ((flags & OPF_DEAD_OK) && !v->uses) {
-            v->loc = LOC_DEAD;
-            continue;
-        }
-        if (v->setslot >= 0 && barrier > v->hint_at && next_set[v->setslot] == v->hint_at &&
-            next_get[v->setslot] > v->hint_at) {
-            v->hint = v->setslot;
-        }
-        const unsigned n = in->op == IR_call ? block->helpers[in->aux].args : backend->operands[in->op];
-        if (n > 0) {
-            c->val[in->a].uses++;
-        }
-        if (n > 1) {
-            c->val[in->b].uses++;
-        }
-        if (n > 2) {
-            c->val[in->c].uses++;
-        }
-        if (in->op == IR_setreg) {
+        Val *v = &val[i];
+        const OpInfo op = info[in->op];
+        switch ((OpClass)op.class) {
+        case OPC_NOTHING: break;
+        case OPC_GETREG: {
             const int slot = slot_of(in->imm);
-            if (slot >= 0) {
-                c->val[in->a].setslot = (s8)slot;
-                c->val[in->a].hint_at = (u16)i;
-                next_set[slot] = (u16)i;
-            }
-        } else if (in->op == IR_getreg) {
-            const int slot = slot_of(in->imm);
-            if (slot >= 0) {
+            if (!v->uses) {
+                v->loc = LOC_DEAD;
+            } else if (slot >= 0) {
                 next_get[slot] = (u16)i;
             }
-        } else if (v->hint >= 0 && ((flags & OPF_INT_PURE) || in->op == IR_box) && n > 0 &&
-                   in->op != IR_select && c->val[in->a].uses == 1) {
-            /* The first operand is in the way of nobody: the same register will do for it. */
-            c->val[in->a].setslot = v->hint;
-            c->val[in->a].hint_at = v->hint_at;
+            break;
         }
-        if (flags & OPF_BARRIER) {
-            barrier = (u16)i;
+        case OPC_SETREG: {
+            const int slot = slot_of(in->imm);
+            Val *x = &val[in->a];
+            x->uses++;
+            if (slot >= 0) {
+                x->setslot = (s8)slot;
+                x->hint_at = (u16)i;
+                next_set[slot] = (u16)i;
+            }
+            break;
         }
-    }
-}
-
-void op_begin(Compiler *c)
-{
-    c->busy = 0;
-    c->xbusy = 0;
-    /* Words of the frame that the last operation freed were still read by it. */
-    while (c->spill_pending_count) {
-        c->spill_free[c->spill_free_count++] = c->spill_pending[--c->spill_pending_count];
-    }
-}
-
-void op_end(Compiler *c)
-{
-    if (c->r14_dirty) {
-        mov_ri(&c->a, R14, BEXTR_INDEX);
-        c->r14_dirty = false;
+        case OPC_PURE:
+        case OPC_PROPAGATES:
+        case OPC_BARRIER:
+        case OPC_OTHER: {
+            if (v->uses == 0 && op.class <= OPC_PROPAGATES) {
+                v->loc = LOC_DEAD;
+                break;
+            }
+            const int slot = v->setslot;
+            if (slot >= 0 && barrier > v->hint_at && next_set[slot] == v->hint_at &&
+                next_get[slot] > v->hint_at) {
+                v->hint = (s8)slot;
+            }
+            /* The record after the last stands in for operands that are not there. */
+            const unsigned n = in->op == IR_call ? block->helpers[in->aux].args : op.operands;
+            const u32 a = n > 0 ? in->a : block->count;
+            val[a].uses++;
+            val[n > 1 ? in->b : block->count].uses++;
+            val[n > 2 ? in->c : block->count].uses++;
+            if (op.class == OPC_BARRIER) {
+                barrier = (u16)i;
+            } else if (op.class == OPC_PROPAGATES && v->hint >= 0 && val[a].uses == 1) {
+                /* The first operand is in the way of nobody: the same register will do for it. */
+                val[a].setslot = v->hint;
+                val[a].hint_at = v->hint_at;
+            }
+            break;
+        }
+        }
     }
 }
 
@@ -313,48 +308,6 @@ void alias_of(Compiler *c, IrValue v)
     c->val[c->index].rep = v;
     c->val[v].uses += c->val[c->index].uses;
     release(c, v);
-}
-
-Opnd opnd(Compiler *c, IrValue value)
-{
-    const IrValue r = rep(c, value);
-    const Val *v = &c->val[r];
-    switch ((Loc)v->loc) {
-    case LOC_CONST: return (Opnd){.kind = O_IMM, .imm = c->konst[r]};
-    case LOC_HOME: {
-        const Home *home = &c->backend->homes[v->home];
-        switch ((HomeKind)home->kind) {
-        case HOME_INT: return (Opnd){.kind = O_REG, .reg = home->reg};
-        case HOME_XMM: return (Opnd){.kind = O_XMM, .reg = home->reg};
-        case HOME_MEM: return (Opnd){.kind = O_MEM, .reg = RBP, .disp = home->disp};
-        }
-        break;
-    }
-    case LOC_TEMP: c->busy |= 1u << v->reg; return (Opnd){.kind = O_REG, .reg = v->reg};
-    case LOC_XTEMP: c->xbusy |= 1u << v->reg; return (Opnd){.kind = O_XMM, .reg = v->reg};
-    case LOC_SPILL:
-        return (Opnd){.kind = O_MEM, .reg = RSP, .disp = (s32)(FRAME_SPILL + 8 * v->spill)};
-    case LOC_NONE:
-    case LOC_DEAD: break;
-    }
-    g_assert_not_reached();
-}
-
-/* One use of a value is done. */
-void release(Compiler *c, IrValue value)
-{
-    const IrValue r = rep(c, value);
-    Val *v = &c->val[r];
-    if (--v->uses) {
-        return;
-    }
-    if (v->loc == LOC_TEMP && c->owner[v->reg] == r) {
-        c->owner[v->reg] = IR_NONE;
-    } else if (v->loc == LOC_XTEMP && c->xowner[v->reg] == r) {
-        c->xowner[v->reg] = IR_NONE;
-    } else if (v->loc == LOC_SPILL) {
-        c->spill_pending[c->spill_pending_count++] = v->spill;
-    }
 }
 
 void load_int(Compiler *c, bool w, unsigned dst, const Opnd *o)
