@@ -42,6 +42,7 @@ typedef unsigned long ulong; /* XLEN bits */
 void check_eq(const char *file, int line, const char *what, ulong got, ulong want);
 #define CHECK_EQ(got, want) check_eq(__FILE__, __LINE__, #got, (ulong)(got), (ulong)(want))
 #define CHECK(condition) check_eq(__FILE__, __LINE__, #condition, !!(condition), 1)
+void count_checks(unsigned n); /* that were made without check_eq() */
 /* A circumstance to print with failed checks: a CSR's number, a row of a table. */
 extern ulong check_about;
 

@@ -30,7 +30,7 @@ _start:
     csrs mstatus, t0
     call guest_init
     call main
-    j finish
+    tail finish
 
     .text
 # Traps of the controller itself: nothing is expected there.
@@ -40,7 +40,7 @@ controller_trap:
     csrr a0, mcause
     csrr a1, mepc
     csrr a2, mtval
-    j panic
+    tail panic
 
 # void enter(Context *a0): loads all registers, goes to mepc by mret, and returns when a trap reaches M mode.
     .global enter
