@@ -81,6 +81,7 @@ enum {
     ARENA_CHUNK = 64 << 10,
     MAX_CODE_PAGES = 32768,
 };
+#define ENTRIES_BYTES (MAX_CODE_PAGES * sizeof(CodePageEntries) + VIEW_PAGE_SIZE)
 
 typedef struct CacheRegion {
     u32 start, end, used, prefaulted;
@@ -107,6 +108,7 @@ struct Exec {
     CacheRegion regions[REGIONS];
     unsigned current;
     GHashTable *pages; /* page number -> CodePage */
+    void *entries_map; /* the mapping that entries_base[] lies in */
     CodePageEntries *entries_base;
     u32 entries_used;
     GPtrArray *entries_free;
@@ -618,7 +620,8 @@ static u32 translate(Exec *exec, ExecHart *h, CodePage *page, u64 pc, bool *alon
         if (!fetch_page(exec, cpu, next_va, &fetch)) {
             return 0;
         }
-        if (fetch.limited || !exec->config.links) {
+        /* One frame at both addresses: a block is on the list of a page once. */
+        if (fetch.limited || !exec->config.links || fetch.page_pa == page_pa) {
             *alone = true;
             return 0;
         }
@@ -775,8 +778,8 @@ static u32 quick_entry(const Exec *exec, CpuState *cpu)
     return entry == exec->miss ? 0 : entry;
 }
 
-/* Links the jump that ended the last run to the block at `entry`, which is where pc leads. */
-static void link_jump(Exec *exec, CpuState *cpu, u32 jump, u32 entry)
+/* Links the jump that ended the last run to the block at `entry`, which it led to. */
+static void link_jump(Exec *exec, u32 jump, u32 entry)
 {
     g_rec_mutex_lock(&exec->lock);
     Block *from = find_block(exec, jump);
@@ -787,9 +790,13 @@ static void link_jump(Exec *exec, CpuState *cpu, u32 jump, u32 entry)
             if (link->code.jump != jump) {
                 continue;
             }
+            /* If making `to` emptied the region of the block that jumped, `from` may be another one
+             * in its place, with a jump to somewhere else. */
+            if (((u32)link->code.target & (VIEW_PAGE_SIZE - 1)) != to->offset) {
+                break;
+            }
             bool same_page = link->code.expect == 0;
-            if (!link->to && (!same_page || from->page == to->page) &&
-                to->offset == (cpu->pc & (VIEW_PAGE_SIZE - 1))) {
+            if (!link->to && (!same_page || from->page == to->page)) {
                 exec->ops.link(exec->ops.backend, &link->code, entry, entries_address(to->page));
                 link->to = to;
                 LIST_ADD(to->incoming, link);
@@ -889,7 +896,7 @@ CpuExit exec_run(Exec *exec, CpuState *cpu, u64 max_insns)
             exit = run_alone(exec, h);
         } else {
             if (jump && exec->config.links) {
-                link_jump(exec, cpu, jump, entry);
+                link_jump(exec, jump, entry);
             }
             if (log_on(LOG_EXEC | LOG_CPU)) {
                 log_entry(exec, cpu);
@@ -957,17 +964,23 @@ Exec *exec_new(const ExecOps *ops, const ExecConfig *config, const CodeSpace *sp
     exec->waiting = g_ptr_array_new();
     exec->harts = g_ptr_array_new();
     exec->miss = ops->miss_stub(ops->backend);
-    exec->entries_base =
-        mmap(NULL, MAX_CODE_PAGES * sizeof(CodePageEntries), PROT_READ | PROT_WRITE,
-             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_32BIT, -1, 0);
-    if (exec->entries_base == MAP_FAILED) {
+    exec->entries_map = mmap(NULL, ENTRIES_BYTES, PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_32BIT, -1, 0);
+    if (exec->entries_map == MAP_FAILED) {
         stag_error(err,
-                   "cannot get %zu MiB of address space below 2 GiB for the tables of code pages",
-                   MAX_CODE_PAGES * sizeof(CodePageEntries) >> 20);
-        exec->entries_base = NULL;
+                   "cannot get %u MiB of address space below 2 GiB for the tables of code pages",
+                   (unsigned)(ENTRIES_BYTES >> 20));
+        exec->entries_map = NULL;
         exec_free(exec);
         return NULL;
     }
+    /* At odd multiples of half their size: then no address of theirs is twice that of a guest page,
+     * and an execute entry, which is the difference, never comes out as 0, which means none. */
+    _Static_assert(sizeof(CodePageEntries) == 2 * VIEW_PAGE_SIZE, "half an entry is a page");
+    exec->entries_base =
+        (CodePageEntries *)(ALIGN_UP((uintptr_t)exec->entries_map + VIEW_PAGE_SIZE,
+                                     sizeof(CodePageEntries)) -
+                            VIEW_PAGE_SIZE);
     u32 first = (u32)(uintptr_t)space->exec + EXEC_STUB_AREA;
     u32 size = (u32)ALIGN_DOWN((space->size - EXEC_STUB_AREA) / REGIONS, 4096);
     for (unsigned i = 0; i < REGIONS; i++) {
@@ -1005,8 +1018,8 @@ void exec_free(Exec *exec)
             munmap(r->blocks, (r->end - r->start) / MIN_BLOCK_SIZE * sizeof(Block *));
         }
     }
-    if (exec->entries_base) {
-        munmap(exec->entries_base, MAX_CODE_PAGES * sizeof(CodePageEntries));
+    if (exec->entries_map) {
+        munmap(exec->entries_map, ENTRIES_BYTES);
     }
     exec_code_space_free(&exec->space);
     g_hash_table_destroy(exec->pages);

@@ -1,6 +1,7 @@
 /*
- * Instructions on two pages where the two are one frame, or where the tables that lead to the second page are
- * short of a word for it: what the translator has to keep apart although its bookkeeping goes by frames.
+ * Instructions on two pages where the two are one frame, or where the tables that lead to the
+ * second page are short of a word for it: what the translator has to keep apart although its
+ * bookkeeping goes by frames.
  */
 #include "guest.h"
 
@@ -64,7 +65,8 @@ static void second_page_moves(void)
     use_bare();
 }
 
-/* Code enough to have the translations of all that was there thrown away (with a small code cache). */
+/* Code enough to have the translations of all that was there thrown away (with a small code cache).
+ */
 static void eviction(void)
 {
     enum { FUNCTIONS = 3000, LENGTH = 40 };
@@ -81,8 +83,8 @@ static void eviction(void)
     into_its_own_frame();
 }
 
-/* At many addresses: an address of the second page may be one that an entry of the host's tables cannot tell from
- * none. */
+/* At many addresses: an address of the second page may be one that an entry of the host's tables
+ * cannot tell from none. */
 static void anywhere(void)
 {
     begin();
