@@ -125,6 +125,7 @@ bool backend_compile(Backend *backend, const IrBlock *block, u32 next_page_expec
     }
     memset(c, 0, offsetof(Compiler, val));
     memset(c->owner, 0xff, sizeof(c->owner));
+    memset(c->ghost, 0xff, sizeof(c->ghost));
     memset(c->xowner, 0xff, sizeof(c->xowner));
     memset(c->home_value, 0xff, sizeof(c->home_value));
     c->backend = backend;

@@ -77,6 +77,7 @@ typedef struct Home {
 /* Shared code and data in the stub area, by code address. */
 typedef struct Stubs {
     u32 enter, miss;
+    u32 fold;          /* table: MXCSR bits 5:0 to fflags */
     u32 leave;         /* esi = CpuExit, edi = link jump; pc and budget are right */
     u32 exit_packed[EXIT_HALT + 1]; /* esi = packed: before an instruction (budget, trap, guard, next page) */
     u32 exit_after[EXIT_HALT + 1];  /* esi = target as page offset, edi = link (next, link) */
@@ -206,6 +207,7 @@ typedef struct Compiler {
     u32 xbusy;
     bool r14_dirty;
     IrValue owner[16]; /* value in rdi, rsi */
+    IrValue ghost[16]; /* one that nobody needed any more, whose guest register in memory it still equals */
     IrValue xowner[16];
     IrValue home_value[SLOTS]; /* value that stands for a guest register's contents */
     u8 home_flags[SLOTS];
@@ -306,6 +308,7 @@ static inline void release(Compiler *c, IrValue value)
     if (v->loc == LOC_TEMP) {
         if (c->owner[v->reg] == r) {
             c->owner[v->reg] = IR_NONE;
+            c->ghost[v->reg] = v->home >= 0 ? r : IR_NONE;
         }
     } else if (v->loc == LOC_XTEMP) {
         if (c->xowner[v->reg] == r) {

@@ -130,6 +130,8 @@ void flush_ints(Compiler *c)
     if (c->owner[RSI] != IR_NONE) {
         evict(c, RSI);
     }
+    c->ghost[RDI] = IR_NONE;
+    c->ghost[RSI] = IR_NONE;
 }
 
 /* A scratch register for the operation in progress. */
@@ -140,6 +142,7 @@ int alloc_int(Compiler *c)
         const unsigned r = scratch[i];
         if (!(c->busy >> r & 1) && c->owner[r] == IR_NONE) {
             c->busy |= 1u << r;
+            c->ghost[r] = IR_NONE;
             return (int)r;
         }
     }
@@ -148,6 +151,7 @@ int alloc_int(Compiler *c)
         if (!(c->busy >> r & 1)) {
             evict(c, r);
             c->busy |= 1u << r;
+            c->ghost[r] = IR_NONE;
             return (int)r;
         }
     }
@@ -263,6 +267,7 @@ void define_int(Compiler *c, int reg, u8 flags)
         v->loc = LOC_TEMP;
         v->reg = (u8)reg;
         v->home = -1;
+        c->ghost[reg] = IR_NONE;
         if (v->uses) {
             c->owner[reg] = (IrValue)c->index;
         }
@@ -486,6 +491,13 @@ void sel_getreg(Compiler *c, const IrInsn *in)
             cur->uses += v->uses;
             return;
         }
+    } else if (current != IR_NONE && as_int && c->val[current].loc == LOC_TEMP &&
+               c->ghost[c->val[current].reg] == current) {
+        /* Still in the scratch register that it was computed in. */
+        c->owner[c->val[current].reg] = current;
+        c->val[current].uses = v->uses;
+        v->rep = current;
+        return;
     } else if (home->kind == HOME_MEM || (home->kind == HOME_INT) == as_int) {
         v->loc = LOC_HOME;
         v->home = (s8)slot;
@@ -615,17 +627,17 @@ void sel_setreg(Compiler *c, const IrInsn *in)
     const Home *home = &c->backend->homes[slot];
     store_home(c, home, narrow, &o);
     c->home_flags[slot] = extend ? VAL_ZX : same && v->loc != LOC_CONST ? v->flags : 0;
+    if (home->kind == HOME_MEM && same && (v->loc == LOC_TEMP || v->loc == LOC_XTEMP) && v->home < 0 &&
+        !(narrow && !(v->flags & VAL_ZX))) {
+        v->home = (s8)slot;
+        c->home_value[slot] = value;
+    }
     release(c, value);
     if (!v->uses || !same) {
         return;
     }
     /* Later uses find the value in the guest register. */
-    if (home->kind == HOME_MEM) {
-        if ((v->loc == LOC_TEMP || v->loc == LOC_XTEMP) && v->home < 0 && !(narrow && !(v->flags & VAL_ZX))) {
-            v->home = (s8)slot;
-            c->home_value[slot] = value;
-        }
-    } else if (v->loc == LOC_TEMP && home->kind == HOME_INT) {
+    if (v->loc == LOC_TEMP && home->kind == HOME_INT) {
         c->owner[v->reg] = IR_NONE;
         v->loc = LOC_HOME;
         v->home = (s8)slot;

@@ -43,12 +43,33 @@
 
 #pragma GCC diagnostic error "-Wswitch"
 
-/* getstate and setstate go to memory; it is never a guest register's mapped copy. */
+/* getstate and setstate go to memory; it is never a guest register's mapped copy. Only fflags is special: MXCSR holds a
+ * part of it. */
+static bool is_fflags(const IrInsn *in)
+{
+    return in->imm == offsetof(CpuState, fflags) && in->aux == 2;
+}
+
+/* The flags so far: what is in memory and what MXCSR has collected since. MXCSR is left in the frame. */
+static void all_fflags(Compiler *c, unsigned d)
+{
+    Asm *a = &c->a;
+    vex(a, V_STMXCSR, 3, 0, rm_frame(FRAME_RESULT), 0);
+    x86(a, X_MOV_LOAD, d, rm_frame(FRAME_RESULT), 0);
+    alu_mi(a, false, ALU_AND, rm_reg(d), 63);
+    x86(a, X_MOVZX8, d, rm_mem(d, (s32)c->backend->stubs.fold), 0);
+    alu_rm(a, false, ALU_OR, d, rm_cpu(offsetof(CpuState, fflags)));
+}
+
 static void sel_getstate(Compiler *c, const IrInsn *in)
 {
     static const u32 load[] = {X_MOVZX8, X_MOVZX16, X_MOV_LOAD, X_MOV_LOAD | X_W};
     const int d = dest_int(c, NULL, NULL);
-    x86(&c->a, load[in->aux], (unsigned)d, rm_cpu((u32)in->imm), 0);
+    if (is_fflags(in)) {
+        all_fflags(c, (unsigned)d);
+    } else {
+        x86(&c->a, load[in->aux], (unsigned)d, rm_cpu((u32)in->imm), 0);
+    }
     define_int(c, d, in->aux < 3 ? VAL_ZX : 0);
 }
 
@@ -58,6 +79,19 @@ static void sel_setstate(Compiler *c, const IrInsn *in)
     Opnd o = opnd(c, in->a);
     need_reg(c, in->aux == 3, &o);
     release(c, in->a);
+    if (is_fflags(in)) {
+        /* Loading MXCSR is slow, and mostly the flags that are written are those that are there. */
+        Asm *a = &c->a;
+        const unsigned t = (unsigned)alloc_int(c);
+        all_fflags(c, t);
+        alu_rm(a, false, ALU_CMP, t, rm_reg(o.reg));
+        u8 *same = jcc8_fwd(a, CC_E);
+        x86(a, X_MOV_STORE, o.reg, rm_cpu(offsetof(CpuState, fflags)), 0);
+        alu_mi(a, false, ALU_AND, rm_frame(FRAME_RESULT), -64);
+        vex(a, V_LDMXCSR, 2, 0, rm_frame(FRAME_RESULT), 0);
+        bind8(a, same);
+        return;
+    }
     x86(&c->a, store[in->aux], o.reg, rm_cpu((u32)in->imm), 0);
 }
 

@@ -47,7 +47,7 @@ static const u64 data_words[DATA_COUNT][2] = {
 typedef struct StubMaker {
     Asm a;
     Backend *b;
-    u32 fold, mxcsr; /* code addresses of the tables */
+    u32 mxcsr; /* code address of the table */
     u32 leave_spilled, trap_spilled, status_spilled;
 } StubMaker;
 
@@ -105,7 +105,7 @@ static void fold_flags(StubMaker *s, s32 frame)
     Asm *a = &s->a;
     x86(a, X_MOV_LOAD, RAX, rm_frame(frame + FRAME_GUEST_MXCSR), 0);
     alu_mi(a, false, ALU_AND, rm_reg(RAX), 63);
-    x86(a, X_LEA | X_W, RCX, rm_code(s->fold), 0);
+    x86(a, X_LEA | X_W, RCX, rm_code(s->b->stubs.fold), 0);
     x86(a, X_MOVZX8, RAX, rm_index(RCX, RAX, 0, 0), 0);
     alu_mr(a, false, ALU_OR, rm_cpu(offsetof(CpuState, fflags)), RAX);
 }
@@ -429,7 +429,7 @@ bool make_stubs(Backend *b, GError **err)
     s.mxcsr = asm_here(a);
     memcpy(a->p, mxcsr_of_frm, sizeof(mxcsr_of_frm));
     a->p += sizeof(mxcsr_of_frm);
-    s.fold = asm_here(a);
+    b->stubs.fold = asm_here(a);
     for (unsigned m = 0; m < 64; m++) {
         emit8(a, fflags_of_mxcsr(m));
     }

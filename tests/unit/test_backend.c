@@ -922,8 +922,24 @@ static void random_record(IrBlock *b)
         }
         break;
     case 28:
-        v = ir_0(b, IR_pcrel, w.xlen, 0, (s32)rnd());
-        remember(w.xlen, v);
+        switch (below(4)) {
+        case 0: remember(IR_I32, ir_0(b, IR_getstate, IR_I32, 2, offsetof(CpuState, fflags))); break;
+        case 1:
+            v = ir_2(b, IR_and, IR_I32, IR_I32, 0, some(b, IR_I32), ir_const(b, IR_I32, 31));
+            v = ir_1(b, IR_setstate, IR_I32, IR_I32, 2, v);
+            b->insns[v].imm = offsetof(CpuState, fflags);
+            break;
+        case 2:
+            v = ir_1(b, IR_setstate, w.xlen, w.xlen, (u16)below(w.xlen == IR_I64 ? 4 : 3), some(b, w.xlen));
+            b->insns[v].imm = offsetof(CpuState, trap_value);
+            v = ir_0(b, IR_getstate, w.xlen, (u16)below(w.xlen == IR_I64 ? 4 : 3), offsetof(CpuState, trap_value));
+            remember(w.xlen, v);
+            break;
+        default:
+            v = ir_0(b, IR_pcrel, w.xlen, 0, (s32)rnd());
+            remember(w.xlen, v);
+            break;
+        }
         break;
     case 29: {
         /* Classes crossed on purpose. */
