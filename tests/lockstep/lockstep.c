@@ -6,7 +6,7 @@
  * the backend and the linking of blocks; the frontend is compared with QEMU (qemu_compare.py, on
  * the same programs).
  *
- *   lockstep [--seed N] [--insns MILLIONS] [--cpu MODEL] [--body N] [--image FILE] [--singlestep]
+ *   lockstep [--seed N] [--insns MILLIONS] [--cpu MODEL] [--body N] [--rounds N] [--image FILE] [--singlestep]
  * [-v]
  *
  * --image writes the first program to a file and ends. Prints the seed of a program that differs;
@@ -267,9 +267,9 @@ static u64 run_program(Rig *t0, Rig *t1, const RandOptions *options, const u8 *i
 
 int main(int argc, char **argv)
 {
-    gint64 seed = 1, body = 0;
+    gint64 seed = 1, body = 0, rounds = 0;
     gdouble millions = 1;
-    gchar *cpu = NULL, *image_file = NULL, *accel = NULL;
+    gchar *cpu = NULL, *image_file = NULL, *log = NULL, *leave_out = NULL;
     gboolean single = FALSE, verbose = FALSE, portable = FALSE;
     const GOptionEntry entries[] = {
         {"seed", 0, 0, G_OPTION_ARG_INT64, &seed, "seed of the first program", "N"},
@@ -278,11 +278,13 @@ int main(int argc, char **argv)
         {"cpu", 0, 0, G_OPTION_ARG_STRING, &cpu, "hart model as for -cpu (max)", "MODEL"},
         {"body", 0, 0, G_OPTION_ARG_INT64, &body, "instructions in a program's body (0: varies)",
          "N"},
+        {"rounds", 0, 0, G_OPTION_ARG_INT64, &rounds, "how often the body runs (0: varies)", "N"},
         {"image", 0, 0, G_OPTION_ARG_STRING, &image_file, "write the first program there and end",
          "FILE"},
         {"portable", 0, 0, G_OPTION_ARG_NONE, &portable, "only what all emulators do alike", NULL},
+        {"leave-out", 0, 0, G_OPTION_ARG_STRING, &leave_out, "instructions not to use", "NAME,..."},
         {"singlestep", 0, 0, G_OPTION_ARG_NONE, &single, "blocks of one instruction", NULL},
-        {"log", 0, 0, G_OPTION_ARG_STRING, &accel, "log categories, as for -d", "LIST"},
+        {"log", 0, 0, G_OPTION_ARG_STRING, &log, "log categories, as for -d", "LIST"},
         {"verbose", 'v', 0, G_OPTION_ARG_NONE, &verbose, "name each program", NULL},
         {NULL},
     };
@@ -290,7 +292,7 @@ int main(int argc, char **argv)
     GError *err = NULL;
     g_option_context_add_main_entries(context, entries, NULL);
     if (!g_option_context_parse(context, &argc, &argv, &err) ||
-        (accel && !log_set_categories(accel, &err))) {
+        (log && !log_set_categories(log, &err))) {
         die(err);
     }
     mmu_layout_init(false);
@@ -298,6 +300,7 @@ int main(int argc, char **argv)
     if (!model) {
         die(err);
     }
+    g_auto(GStrv) without = leave_out ? g_strsplit(leave_out, ",", -1) : NULL;
     u8 *image = g_malloc(RANDPROG_SIZE);
     Rig *t0 = image_file ? NULL : rig_new(ACCEL_INTERP, model, single ? 1 : 0);
     Rig *t1 = image_file ? NULL : rig_new(ACCEL_JIT, model, single ? 1 : 0);
@@ -309,9 +312,10 @@ int main(int argc, char **argv)
             .model = model,
             .ext = model->ext,
             .body = body ? (unsigned)body : 50 + (unsigned)(s * 2654435761u % 4000),
-            .rounds = 1 + (unsigned)(s * 40503u % 40),
+            .rounds = rounds ? (unsigned)rounds : 1 + (unsigned)(s * 40503u % 40),
             .mode = s % 4 == 1 ? RAND_PAGED_S : s % 4 == 2 ? RAND_PAGED_U : RAND_BARE_M,
             .portable = portable,
+            .leave_out = without,
         };
         randprog_generate(&options, image);
         if (image_file) {

@@ -325,6 +325,9 @@ static bool row_allowed(const Gen *g, const RiscvRow *row)
     if (!(g->o->model->rv32 ? row->rv32 : row->rv64)) {
         return false;
     }
+    if (g->o->leave_out && g_strv_contains((const char *const *)g->o->leave_out, row->name)) {
+        return false;
+    }
     if (row->ext_any ? !(row->ext & g->o->ext) : (row->ext & ~g->o->ext) != 0) {
         return false;
     }

@@ -38,6 +38,7 @@ typedef struct RandOptions {
     RandMode mode;
     bool portable; /* leave out what emulators may do differently: misaligned atomics, instret,
                       illegal words */
+    char **leave_out; /* mnemonics of rows not to draw, NULL-terminated; or NULL */
 } RandOptions;
 
 /* Writes the image (RANDPROG_SIZE bytes) into `image`. */
