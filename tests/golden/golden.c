@@ -1,9 +1,11 @@
 /*
- * Prints what becomes of small pieces of guest code at each stage: the guest's assembly, the frontend's IR, the optimised
- * IR, and the x86-64 code. golden.py compares it with the text that was committed.
+ * Prints what becomes of small pieces of guest code at each stage: the guest's assembly, the
+ * frontend's IR, the optimised IR, and the x86-64 code. golden.py compares it with the text that
+ * was committed.
  *
- * Input: lines "case NAME CPU", each followed by a line per instruction: its bits in hex, then anything. Addresses of the
- * host are left out: code addresses are offsets in the block, stubs and helpers go by name.
+ * Input: lines "case NAME CPU", each followed by a line per instruction: its bits in hex, then
+ * anything. Addresses of the host are left out: code addresses are offsets in the block, stubs and
+ * helpers go by name.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -33,7 +35,8 @@ static void code_space_new(void)
         g_error("no memory for code");
     }
     /* At a place where no constant of the cases is. */
-    space.exec = mmap((void *)0x30000000, SPACE, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
+    space.exec = mmap((void *)0x30000000, SPACE, PROT_READ | PROT_EXEC,
+                      MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
     u8 *write = mmap(NULL, SPACE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (space.exec == MAP_FAILED || write == MAP_FAILED) {
         g_error("no memory for code");
@@ -52,8 +55,12 @@ static Backend *new_backend(const HartModel *model)
         regs[i] = (BackendHotReg){hot[i].offset, hot[i].is_float};
     }
     BackendConfig config = {
-        .space = space, .stub_area = (u32)(uintptr_t)space.exec, .stub_area_size = STUB_AREA, .hot = regs,
-        .hot_count = count, .xlen = model->rv32 ? IR_I32 : IR_I64,
+        .space = space,
+        .stub_area = (u32)(uintptr_t)space.exec,
+        .stub_area_size = STUB_AREA,
+        .hot = regs,
+        .hot_count = count,
+        .xlen = model->rv32 ? IR_I32 : IR_I64,
     };
     GError *err = NULL;
     Backend *backend = backend_new(&config, &err);
@@ -73,7 +80,8 @@ static const char *helper_name(const IrBlock *block, u64 address)
     return NULL;
 }
 
-/* Prints a line of the host's disassembly with every number that is an address put in relation to something. */
+/* Prints a line of the host's disassembly with every number that is an address put in relation to
+ * something. */
 static void print_host_line(const char *line, u64 start, u64 size, const IrBlock *block)
 {
     const char *text = strstr(line, ":  ");
@@ -90,7 +98,8 @@ static void print_host_line(const char *line, u64 start, u64 size, const IrBlock
             putchar(*p);
         } else if (value >= start && value <= start + size) {
             printf("@%" PRIx64, value - start);
-        } else if (note && value >= (u64)(uintptr_t)space.exec && value < (u64)(uintptr_t)space.exec + STUB_AREA) {
+        } else if (note && value >= (u64)(uintptr_t)space.exec &&
+                   value < (u64)(uintptr_t)space.exec + STUB_AREA) {
             printf("%.*s", (int)strcspn(note + 4, "+"), note + 4);
         } else if (helper_name(block, value)) {
             printf("helper:%s", helper_name(block, value));
@@ -149,7 +158,8 @@ static void print_case(const Case *c)
     printf("-- x86-64\n");
     Backend *backend = new_backend(model);
     CompiledBlock code;
-    if (!backend_compile(backend, &block, 0, (u32)(uintptr_t)space.exec + STUB_AREA, SPACE - STUB_AREA, &code)) {
+    if (!backend_compile(backend, &block, 0, (u32)(uintptr_t)space.exec + STUB_AREA,
+                         SPACE - STUB_AREA, &code)) {
         g_error("%s: not compiled", c->name);
     }
     print_host(backend, &code, &block);

@@ -1,14 +1,14 @@
 /*
- * Without C, instructions are aligned to 4 bytes: a jump elsewhere is an exception of the jump, which writes no link register.
- * This program is built and run without C.
+ * Without C, instructions are aligned to 4 bytes: a jump elsewhere is an exception of the jump,
+ * which writes no link register. This program is built and run without C.
  */
 #include "guest.h"
 
 SNIPPET(jump, "li a1, 7\n jalr a1, 0(a0)\n ecall");
 SNIPPET(jump_offset, "li a1, 7\n jalr a1, 2(a0)\n ecall");
-SNIPPET(jump_and_link, "li a1, 7\n .word 0x006005ef\n nop\n ecall");        /* jal a1, . + 6 */
-SNIPPET(branch, "li a1, 7\n .word 0x00050363\n mv a1, a0\n ecall");          /* beqz a0, . + 6 */
-SNIPPET(branch_back, "li a1, 7\n .word 0xfe051fe3\n mv a1, a0\n ecall");     /* bnez a0, . - 2 */
+SNIPPET(jump_and_link, "li a1, 7\n .word 0x006005ef\n nop\n ecall");     /* jal a1, . + 6 */
+SNIPPET(branch, "li a1, 7\n .word 0x00050363\n mv a1, a0\n ecall");      /* beqz a0, . + 6 */
+SNIPPET(branch_back, "li a1, 7\n .word 0xfe051fe3\n mv a1, a0\n ecall"); /* bnez a0, . - 2 */
 SNIPPET(half_word, "c_nop: .half 1\n .half 1\n ecall");
 SNIPPET(done, "ecall");
 
@@ -17,7 +17,7 @@ static const unsigned modes[] = {PRIV_U, PRIV_S, PRIV_M};
 
 static void misaligned_jumps(void)
 {
-    EACH_MODE(m) {
+    EACH_MODE (m) {
         for (unsigned again = 0; again < 3; again++) {
             Trap t = run(m, jump, (ulong)done + 2, 0);
             EXPECT_TRAP(t, CAUSE_FETCH_MISALIGNED, jump + 4, done + 2);

@@ -1,6 +1,7 @@
 /*
- * Counting: minstret counts exactly the instructions that retire, whatever blocks they are in. A snippet's cost is
- * measured from outside, against that of a snippet that is an ecall alone; what traps does not retire.
+ * Counting: minstret counts exactly the instructions that retire, whatever blocks they are in. A
+ * snippet's cost is measured from outside, against that of a snippet that is an ecall alone; what
+ * traps does not retire.
  */
 #include "guest.h"
 
@@ -25,22 +26,32 @@ static u32 cost(unsigned mode, const void *code, ulong a0, ulong a1)
 }
 
 SNIPPET(only_ecall, "ecall");
-SNIPPET(seven, "nop\n addi a0, a0, 1\n xor a0, a0, a1\n lui a2, 5\n auipc a3, 0\n mul a0, a0, a1\n c.nop\n ecall");
-SNIPPET(loop, "1: addi a0, a0, -1\n bnez a0, 1b\n ecall");                       /* 2n */
+SNIPPET(seven, "nop\n addi a0, a0, 1\n xor a0, a0, a1\n lui a2, 5\n auipc a3, 0\n mul a0, a0, a1\n "
+               "c.nop\n ecall");
+SNIPPET(loop, "1: addi a0, a0, -1\n bnez a0, 1b\n ecall");                            /* 2n */
 SNIPPET(loop_long, "1: addi a0, a0, -1\n nop\n nop\n beqz a0, 2f\n j 1b\n 2: ecall"); /* 5n - 1 */
-SNIPPET(calls, "mv s1, a0\n 1: jal 2f\n addi s1, s1, -1\n bnez s1, 1b\n ecall\n 2: addi a1, a1, 1\n ret"); /* 1 + 5n */
-SNIPPET(indirect, "mv s1, a0\n la s0, 2f\n 1: jalr s0\n addi s1, s1, -1\n bnez s1, 1b\n ecall\n 2: nop\n jr ra"); /* 3 + 5n */
-SNIPPET(memory, "1: " STR_LOAD " a2, 0(a1)\n " STR_STORE " a2, 8(a1)\n addi a0, a0, -1\n bnez a0, 1b\n ecall"); /* 4n */
-SNIPPET(recursive, "mv s1, ra\n jal 1f\n mv ra, s1\n ecall\n" /* f(n): n ? f(n - 1) twice : nothing */
-                   "1: beqz a0, 2f\n addi sp, sp, -16\n " STR_STORE " ra, 0(sp)\n " STR_STORE " a0, 8(sp)\n addi a0, a0, -1\n jal 1b\n"
-                   STR_LOAD " a0, 8(sp)\n addi a0, a0, -1\n jal 1b\n " STR_LOAD " ra, 0(sp)\n addi sp, sp, 16\n 2: ret");
+SNIPPET(calls, "mv s1, a0\n 1: jal 2f\n addi s1, s1, -1\n bnez s1, 1b\n ecall\n 2: addi a1, a1, "
+               "1\n ret"); /* 1 + 5n */
+SNIPPET(indirect, "mv s1, a0\n la s0, 2f\n 1: jalr s0\n addi s1, s1, -1\n bnez s1, 1b\n ecall\n 2: "
+                  "nop\n jr ra"); /* 3 + 5n */
+SNIPPET(memory, "1: " STR_LOAD " a2, 0(a1)\n " STR_STORE
+                " a2, 8(a1)\n addi a0, a0, -1\n bnez a0, 1b\n ecall"); /* 4n */
+SNIPPET(recursive,
+        "mv s1, ra\n jal 1f\n mv ra, s1\n ecall\n" /* f(n): n ? f(n - 1) twice : nothing */
+        "1: beqz a0, 2f\n addi sp, sp, -16\n " STR_STORE " ra, 0(sp)\n " STR_STORE
+        " a0, 8(sp)\n addi a0, a0, -1\n jal 1b\n" STR_LOAD
+        " a0, 8(sp)\n addi a0, a0, -1\n jal 1b\n " STR_LOAD
+        " ra, 0(sp)\n addi sp, sp, 16\n 2: ret");
 SNIPPET(faulting, "nop\n lw a0, 0(a0)\n ecall");
 SNIPPET(illegal, "nop\n nop\n .word 0xffffffff");
 SNIPPET(jump_off, "nop\n jr a0");
 SNIPPET(breakpoint, "nop\n nop\n nop\n ebreak");
-SNIPPET(floats, "fcvt.d.w fa0, a0\n fcvt.s.w fa1, a0\n 1: fadd.d fa0, fa0, fa0\n fmul.s fa1, fa1, fa1\n addi a0, a0, -1\n bnez a0, 1b\n ecall");
-SNIPPET(system, "csrr a1, sscratch\n csrw sscratch, a1\n fence\n fence.i\n sfence.vma\n csrr a2, sstatus\n csrw sstatus, a2\n ecall");
-SNIPPET(atomics, "1: amoadd.w a2, a0, (a1)\n lr.w a3, (a1)\n sc.w a4, a3, (a1)\n addi a0, a0, -1\n bnez a0, 1b\n ecall");
+SNIPPET(floats, "fcvt.d.w fa0, a0\n fcvt.s.w fa1, a0\n 1: fadd.d fa0, fa0, fa0\n fmul.s fa1, fa1, "
+                "fa1\n addi a0, a0, -1\n bnez a0, 1b\n ecall");
+SNIPPET(system, "csrr a1, sscratch\n csrw sscratch, a1\n fence\n fence.i\n sfence.vma\n csrr a2, "
+                "sstatus\n csrw sstatus, a2\n ecall");
+SNIPPET(atomics, "1: amoadd.w a2, a0, (a1)\n lr.w a3, (a1)\n sc.w a4, a3, (a1)\n addi a0, a0, -1\n "
+                 "bnez a0, 1b\n ecall");
 
 static void snippets_cost(void)
 {
@@ -75,7 +86,8 @@ static void snippets_cost(void)
             }
             CHECK_EQ(cost(m, faulting, HOLE, 0) - base, 1);
             CHECK_EQ(cost(m, illegal, 0, 0) - base, 2);
-            CHECK_EQ(cost(m, jump_off, HOLE, 0) - base, 2); /* the jump retires, its target doesn't */
+            CHECK_EQ(cost(m, jump_off, HOLE, 0) - base,
+                     2); /* the jump retires, its target doesn't */
             CHECK_EQ(cost(m, breakpoint, 0, 0) - base, 3);
             if (m != PRIV_U) {
                 CHECK_EQ(cost(m, system, 0, 0) - base, 7);
@@ -100,8 +112,10 @@ static void delegated(void)
 static void inside(void)
 {
     SNIPPET(none, "csrr a0, minstret\n csrr a1, minstret\n sub a0, a1, a0\n ecall");
-    SNIPPET(five, "csrr a0, minstret\n nop\n nop\n j 1f\n nop\n 1: nop\n csrr a1, minstret\n sub a0, a1, a0\n ecall");
-    SNIPPET(looped, "li a2, 100\n csrr a0, minstret\n 1: addi a2, a2, -1\n bnez a2, 1b\n csrr a1, minstret\n sub a0, a1, a0\n ecall");
+    SNIPPET(five, "csrr a0, minstret\n nop\n nop\n j 1f\n nop\n 1: nop\n csrr a1, minstret\n sub "
+                  "a0, a1, a0\n ecall");
+    SNIPPET(looped, "li a2, 100\n csrr a0, minstret\n 1: addi a2, a2, -1\n bnez a2, 1b\n csrr a1, "
+                    "minstret\n sub a0, a1, a0\n ecall");
     for (unsigned i = 0; i < 5; i++) {
         CHECK_EQ(run(PRIV_M, none, 0, 0).a0, 1);
         CHECK_EQ(run(PRIV_M, five, 0, 0).a0, 5);
@@ -124,7 +138,8 @@ static void writes(void)
     CHECK_EQ(run(PRIV_M, write, ~(ulong)0, 0).a0, ~(ulong)0);
     CHECK_EQ(run(PRIV_M, write_far, ~(ulong)0, 0).a0, 2);
 #if XLEN == 32
-    SNIPPET(carry, "csrw minstreth, a1\n csrw minstret, a0\n nop\n csrr a0, minstret\n csrr a1, minstreth\n ecall");
+    SNIPPET(carry, "csrw minstreth, a1\n csrw minstret, a0\n nop\n csrr a0, minstret\n csrr a1, "
+                   "minstreth\n ecall");
     Trap t = run(PRIV_M, carry, 0xffffffff, 7);
     CHECK_EQ(t.a0, 0);
     CHECK_EQ(t.a1, 8);

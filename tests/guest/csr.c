@@ -1,4 +1,5 @@
-/* CSRs: which exist, for whom, what their fields hold after writes of all kinds, and what the instructions do. */
+/* CSRs: which exist, for whom, what their fields hold after writes of all kinds, and what the
+ * instructions do. */
 #include "guest.h"
 
 enum { A0 = 10, A1 = 11 };
@@ -26,11 +27,18 @@ static ulong written(unsigned number, ulong value)
 }
 
 static const ulong patterns[] = {
-    0, ~(ulong)0, (ulong)0x5555555555555555, (ulong)0xaaaaaaaaaaaaaaaa, 1, (ulong)1 << (XLEN - 1),
-    (ulong)0x123456789abcdef0, (ulong)0xfedcba9876543210,
+    0,
+    ~(ulong)0,
+    (ulong)0x5555555555555555,
+    (ulong)0xaaaaaaaaaaaaaaaa,
+    1,
+    (ulong)1 << (XLEN - 1),
+    (ulong)0x123456789abcdef0,
+    (ulong)0xfedcba9876543210,
 };
 
-/* Registers that are a mask of plain bits: exact where the mask is, either way in `may`, 0 elsewhere. */
+/* Registers that are a mask of plain bits: exact where the mask is, either way in `may`, 0
+ * elsewhere. */
 static void plain_registers(void)
 {
     static const struct {
@@ -73,8 +81,8 @@ static void status(void)
     ulong before = csr_read(CSR_MSTATUS);
     /* With the interrupts off, since a write is tried for all patterns. */
     csr_write(CSR_MIE, 0);
-    ulong fields = MSTATUS_SPIE | MSTATUS_MPIE | MSTATUS_SPP | MSTATUS_FS | MSTATUS_SUM | MSTATUS_MXR | MSTATUS_TVM | MSTATUS_TW |
-                   MSTATUS_TSR | MSTATUS_SIE;
+    ulong fields = MSTATUS_SPIE | MSTATUS_MPIE | MSTATUS_SPP | MSTATUS_FS | MSTATUS_SUM |
+                   MSTATUS_MXR | MSTATUS_TVM | MSTATUS_TW | MSTATUS_TSR | MSTATUS_SIE;
     for (unsigned p = 0; p < ARRAY_LEN(patterns); p++) {
         check_about = patterns[p];
         ulong value = patterns[p] & ~MSTATUS_MPRV;
@@ -86,19 +94,21 @@ static void status(void)
         if ((value >> 11 & 3) != 2) {
             CHECK_EQ(mpp, value >> 11 & 3);
         }
-        CHECK_EQ(got >> 15 & 3, 0);                       /* XS */
-        CHECK_EQ(got >> 9 & 3, 0);                        /* VS: no vectors */
+        CHECK_EQ(got >> 15 & 3, 0); /* XS */
+        CHECK_EQ(got >> 9 & 3, 0);  /* VS: no vectors */
         CHECK_EQ(!!(got & MSTATUS_SD), (got & MSTATUS_FS) == MSTATUS_FS);
-        CHECK_EQ(got & (1 << 0 | 1 << 2 | 1 << 4 | 1 << 6), 0); /* UIE and WPRI; UBE: little-endian */
+        CHECK_EQ(got & (1 << 0 | 1 << 2 | 1 << 4 | 1 << 6),
+                 0); /* UIE and WPRI; UBE: little-endian */
 #if XLEN == 64
-        CHECK_EQ(got >> 32 & 0xf, 0xa);                   /* UXL, SXL: 64 */
-        CHECK_EQ(got >> 36 & 3, 0);                       /* SBE, MBE */
+        CHECK_EQ(got >> 32 & 0xf, 0xa); /* UXL, SXL: 64 */
+        CHECK_EQ(got >> 36 & 3, 0);     /* SBE, MBE */
 #else
         CHECK_EQ(csr_read(CSR_MSTATUSH), 0);
 #endif
         /* sstatus is a view of it. */
         ulong s = csr_read(CSR_SSTATUS);
-        ulong view = MSTATUS_SIE | MSTATUS_SPIE | MSTATUS_SPP | MSTATUS_FS | MSTATUS_SUM | MSTATUS_MXR | MSTATUS_SD;
+        ulong view = MSTATUS_SIE | MSTATUS_SPIE | MSTATUS_SPP | MSTATUS_FS | MSTATUS_SUM |
+                     MSTATUS_MXR | MSTATUS_SD;
 #if XLEN == 64
         view |= (ulong)3 << 32;
 #endif
@@ -146,7 +156,8 @@ static void trap_vectors_registers(void)
                 ulong old;
                 csr_write(CSR_MTVEC, before);
                 asm volatile("csrrw %0, mtvec, %2\n csrrw %1, mtvec, %0"
-                             : "=&r"(old), "=&r"(got) : "r"(base | mode));
+                             : "=&r"(old), "=&r"(got)
+                             : "r"(base | mode));
             } else {
                 csr_write(CSR_STVEC, base | mode);
                 got = csr_read(CSR_STVEC);
@@ -194,7 +205,8 @@ static void satp(void)
 /* FIOM, CBIE, CBCFE, CBZE; in menvcfg also ADUE, PBMTE, STCE. */
 static void envcfg(void)
 {
-    for (unsigned number = CSR_SENVCFG; number <= CSR_MENVCFG; number += CSR_MENVCFG - CSR_SENVCFG) {
+    for (unsigned number = CSR_SENVCFG; number <= CSR_MENVCFG;
+         number += CSR_MENVCFG - CSR_SENVCFG) {
         check_about = number;
         ulong before = read(PRIV_M, number).a0;
         ulong bits = 0xc1; /* without CBIE */
@@ -231,7 +243,8 @@ static void interrupt_registers(void)
     csr_clear(CSR_MSTATUS, MSTATUS_SIE);
     menvcfg_clear(ENVCFG_STCE);
     csr_write(CSR_MIP, ~(ulong)0);
-    CHECK_EQ(csr_read(CSR_MIP) & 0xaaa, soft | (csr_read(CSR_MIP) & (1 << IRQ_MSI | 1 << IRQ_MTI | 1 << IRQ_MEI)));
+    CHECK_EQ(csr_read(CSR_MIP) & 0xaaa,
+             soft | (csr_read(CSR_MIP) & (1 << IRQ_MSI | 1 << IRQ_MTI | 1 << IRQ_MEI)));
     csr_write(CSR_MIDELEG, 0x222);
     CHECK_EQ(csr_read(CSR_SIP), soft);
     csr_write(CSR_SIP, 0); /* of sip, only SSIP is writable */
@@ -270,7 +283,8 @@ static void interrupt_registers(void)
     csr_write(CSR_MIP, 0);
 }
 
-/* The number of a CSR says who may access it: bits 9:8 the mode, bits 11:10 = 3 that it can't be written. */
+/* The number of a CSR says who may access it: bits 9:8 the mode, bits 11:10 = 3 that it can't be
+ * written. */
 static void numbers(void)
 {
     for (unsigned number = 0; number < 4096; number++) {
@@ -285,7 +299,8 @@ static void numbers(void)
         if (number >> 10 == 3) {
             CHECK_EQ(run_insn(PRIV_M, insn_csr(CSRRW, number, 0, 0), 0, 0).cause, CAUSE_ILLEGAL);
             CHECK_EQ(run_insn(PRIV_M, insn_csr(CSRRSI, number, A0, 1), 0, 0).cause, CAUSE_ILLEGAL);
-            /* No bit to set: that is not a write. But a register counts by its number, not by its value. */
+            /* No bit to set: that is not a write. But a register counts by its number, not by its
+             * value. */
             CHECK_EQ(run_insn(PRIV_M, insn_csr(CSRRC, number, A0, A1), 0, 0).cause, CAUSE_ILLEGAL);
             CHECK_EQ(done(run_insn(PRIV_M, insn_csr(CSRRCI, number, A0, 0), 0, 0)), done(t));
         }
@@ -296,25 +311,69 @@ static void numbers(void)
 static void existence(void)
 {
     static const u16 present[] = {
-        CSR_FFLAGS, CSR_FRM, CSR_FCSR, CSR_CYCLE, CSR_TIME, CSR_INSTRET, CSR_HPMCOUNTER3, 0xc1f, CSR_SSTATUS, CSR_SIE, CSR_STVEC,
-        CSR_SCOUNTEREN, CSR_SENVCFG, CSR_SSCRATCH, CSR_SEPC, CSR_SCAUSE, CSR_STVAL, CSR_SIP, CSR_STIMECMP, CSR_SATP,
-        CSR_MSTATUS, CSR_MISA, CSR_MEDELEG, CSR_MIDELEG, CSR_MIE, CSR_MTVEC, CSR_MCOUNTEREN, CSR_MENVCFG, CSR_MCOUNTINHIBIT,
-        CSR_MHPMEVENT3, 0x33f, CSR_MSCRATCH, CSR_MEPC, CSR_MCAUSE, CSR_MTVAL, CSR_MIP, CSR_PMPCFG0, CSR_PMPCFG0 + 2,
-        CSR_PMPADDR0, CSR_PMPADDR0 + 15, CSR_MCYCLE, CSR_MINSTRET, CSR_MHPMCOUNTER3, 0xb1f, CSR_MVENDORID, CSR_MARCHID,
-        CSR_MIMPID, CSR_MHARTID, CSR_MCONFIGPTR,
+        CSR_FFLAGS,
+        CSR_FRM,
+        CSR_FCSR,
+        CSR_CYCLE,
+        CSR_TIME,
+        CSR_INSTRET,
+        CSR_HPMCOUNTER3,
+        0xc1f,
+        CSR_SSTATUS,
+        CSR_SIE,
+        CSR_STVEC,
+        CSR_SCOUNTEREN,
+        CSR_SENVCFG,
+        CSR_SSCRATCH,
+        CSR_SEPC,
+        CSR_SCAUSE,
+        CSR_STVAL,
+        CSR_SIP,
+        CSR_STIMECMP,
+        CSR_SATP,
+        CSR_MSTATUS,
+        CSR_MISA,
+        CSR_MEDELEG,
+        CSR_MIDELEG,
+        CSR_MIE,
+        CSR_MTVEC,
+        CSR_MCOUNTEREN,
+        CSR_MENVCFG,
+        CSR_MCOUNTINHIBIT,
+        CSR_MHPMEVENT3,
+        0x33f,
+        CSR_MSCRATCH,
+        CSR_MEPC,
+        CSR_MCAUSE,
+        CSR_MTVAL,
+        CSR_MIP,
+        CSR_PMPCFG0,
+        CSR_PMPCFG0 + 2,
+        CSR_PMPADDR0,
+        CSR_PMPADDR0 + 15,
+        CSR_MCYCLE,
+        CSR_MINSTRET,
+        CSR_MHPMCOUNTER3,
+        0xb1f,
+        CSR_MVENDORID,
+        CSR_MARCHID,
+        CSR_MIMPID,
+        CSR_MHARTID,
+        CSR_MCONFIGPTR,
     };
-    static const u16 high[] = { /* on RV32 */
-        CSR_CYCLEH, 0xc81, 0xc82, 0xc83, CSR_MCYCLEH, CSR_MINSTRETH, 0xb83, CSR_MSTATUSH, CSR_MENVCFGH, CSR_STIMECMPH,
-        CSR_PMPCFG0 + 1, CSR_PMPCFG0 + 3,
+    static const u16 high[] = {
+        /* on RV32 */
+        CSR_CYCLEH, 0xc81,        0xc82,        0xc83,         CSR_MCYCLEH,     CSR_MINSTRETH,
+        0xb83,      CSR_MSTATUSH, CSR_MENVCFGH, CSR_STIMECMPH, CSR_PMPCFG0 + 1, CSR_PMPCFG0 + 3,
     };
     static const u16 absent[] = {
-        0x000, 0x004, 0x005, 0x040, 0x044,                      /* the N extension's */
-        0x008, 0x009, 0x00a, 0x00f, 0xc20, 0xc21, 0xc22,        /* V */
-        0x015, 0x017,                                           /* seed, jvt */
-        0x102, 0x103,                                           /* sedeleg, sideleg */
-        0x200, 0x240, 0x280, 0x600, 0x602, 0x680, 0xe12,        /* H */
-        0x400, 0x5a8, 0x7b0, 0x7b1, 0x7b2, 0xb01, 0xb81, 0x321, 0x380, 0xf00, 0xfff,
-        0x306 + 2, 0x30e, 0x34b + 3,
+        0x000, 0x004, 0x005, 0x040, 0x044,                   /* the N extension's */
+        0x008, 0x009, 0x00a, 0x00f, 0xc20,     0xc21, 0xc22, /* V */
+        0x015, 0x017,                                        /* seed, jvt */
+        0x102, 0x103,                                        /* sedeleg, sideleg */
+        0x200, 0x240, 0x280, 0x600, 0x602,     0x680, 0xe12, /* H */
+        0x400, 0x5a8, 0x7b0, 0x7b1, 0x7b2,     0xb01, 0xb81,
+        0x321, 0x380, 0xf00, 0xfff, 0x306 + 2, 0x30e, 0x34b + 3,
     };
     for (unsigned i = 0; i < ARRAY_LEN(present); i++) {
         check_about = present[i];
@@ -340,12 +399,12 @@ static void instructions(void)
         u8 funct3, rd, rs1;
         u8 writes; /* 'v' operand, 's' set, 'c' clear, '-' nothing */
     } table[] = {
-        {CSRRW, A0, A1, 'v'}, {CSRRW, 0, A1, 'v'}, {CSRRW, A0, 0, '0'}, {CSRRW, A1, A1, 'v'},
-        {CSRRS, A0, A1, 's'}, {CSRRS, 0, A1, 's'}, {CSRRS, A0, 0, '-'}, {CSRRS, A1, A1, 's'},
-        {CSRRC, A0, A1, 'c'}, {CSRRC, 0, A1, 'c'}, {CSRRC, A0, 0, '-'}, {CSRRC, A1, A1, 'c'},
-        {CSRRWI, A0, 0, '0'}, {CSRRWI, A0, 21, 'i'}, {CSRRWI, 0, 31, 'i'},
-        {CSRRSI, A0, 0, '-'}, {CSRRSI, A0, 18, 'S'}, {CSRRSI, 0, 31, 'S'},
-        {CSRRCI, A0, 0, '-'}, {CSRRCI, A0, 14, 'C'}, {CSRRCI, 0, 31, 'C'},
+        {CSRRW, A0, A1, 'v'},  {CSRRW, 0, A1, 'v'},   {CSRRW, A0, 0, '0'},  {CSRRW, A1, A1, 'v'},
+        {CSRRS, A0, A1, 's'},  {CSRRS, 0, A1, 's'},   {CSRRS, A0, 0, '-'},  {CSRRS, A1, A1, 's'},
+        {CSRRC, A0, A1, 'c'},  {CSRRC, 0, A1, 'c'},   {CSRRC, A0, 0, '-'},  {CSRRC, A1, A1, 'c'},
+        {CSRRWI, A0, 0, '0'},  {CSRRWI, A0, 21, 'i'}, {CSRRWI, 0, 31, 'i'}, {CSRRSI, A0, 0, '-'},
+        {CSRRSI, A0, 18, 'S'}, {CSRRSI, 0, 31, 'S'},  {CSRRCI, A0, 0, '-'}, {CSRRCI, A0, 14, 'C'},
+        {CSRRCI, 0, 31, 'C'},
     };
     for (unsigned i = 0; i < ARRAY_LEN(table); i++) {
         unsigned rd = table[i].rd, rs1 = table[i].rs1;
@@ -356,13 +415,27 @@ static void instructions(void)
         EXPECT_DONE(t);
         ulong want = old;
         switch (table[i].writes) {
-        case 'v': want = v; break;
-        case 's': want = old | v; break;
-        case 'c': want = old & ~v; break;
-        case '0': want = 0; break;
-        case 'i': want = rs1; break;
-        case 'S': want = old | rs1; break;
-        case 'C': want = old & ~(ulong)rs1; break;
+        case 'v':
+            want = v;
+            break;
+        case 's':
+            want = old | v;
+            break;
+        case 'c':
+            want = old & ~v;
+            break;
+        case '0':
+            want = 0;
+            break;
+        case 'i':
+            want = rs1;
+            break;
+        case 'S':
+            want = old | rs1;
+            break;
+        case 'C':
+            want = old & ~(ulong)rs1;
+            break;
         }
         CHECK_EQ(csr_read(CSR_SSCRATCH), want);
         CHECK_EQ(t.a0, rd == A0 ? old : 99);
@@ -374,9 +447,16 @@ static void instructions(void)
 /* mcounteren opens counters to S, mcounteren and scounteren to U. */
 static void counter_enables(void)
 {
-    static const u16 numbers[] = {CSR_CYCLE, CSR_TIME, CSR_INSTRET, CSR_HPMCOUNTER3,
+    static const u16 numbers[] = {
+        CSR_CYCLE,
+        CSR_TIME,
+        CSR_INSTRET,
+        CSR_HPMCOUNTER3,
 #if XLEN == 32
-                                  CSR_CYCLEH, 0xc81, 0xc82, 0xc83,
+        CSR_CYCLEH,
+        0xc81,
+        0xc82,
+        0xc83,
 #endif
     };
     for (unsigned i = 0; i < ARRAY_LEN(numbers); i++) {

@@ -1,5 +1,5 @@
-/* Interrupts: the CLINT's timer and software interrupts, Sstc, the UART through the PLIC; priorities,
- * delegation, vectors, WFI. */
+/* Interrupts: the CLINT's timer and software interrupts, Sstc, the UART through the PLIC;
+ * priorities, delegation, vectors, WFI. */
 #include "guest.h"
 
 SNIPPET(spin, "1: addi a0, a0, 1\n bnez a0, 1b\n ecall"); /* until something interrupts it */
@@ -49,7 +49,7 @@ static const unsigned modes[] = {PRIV_U, PRIV_S, PRIV_M};
 static void software(void)
 {
     all_off();
-    EACH_MODE(m) {
+    EACH_MODE (m) {
         csr_write(CSR_MIE, 1 << IRQ_MSI);
         run_with_mie = m == PRIV_M;
         *CLINT_MSIP = 1;
@@ -75,7 +75,7 @@ static void timer(void)
     all_off();
     for (unsigned vectored = 0; vectored < 2; vectored++) {
         run_vectored = vectored;
-        EACH_MODE(m) {
+        EACH_MODE (m) {
             csr_write(CSR_MIE, 1 << IRQ_MTI);
             run_with_mie = m == PRIV_M;
             u64 when = mtime() + SOON;
@@ -103,7 +103,7 @@ static void supervisor_timer(void)
         for (unsigned delegated = 0; delegated < 2; delegated++) {
             csr_write(CSR_MIDELEG, delegated << IRQ_STI);
             csr_write(CSR_MIE, 1 << IRQ_STI);
-            EACH_MODE(m) {
+            EACH_MODE (m) {
                 if (m == PRIV_M && delegated) {
                     continue; /* it waits for a lower mode */
                 }
@@ -223,7 +223,8 @@ static void external(void)
         UART[1] = 0;
         *PLIC_ENABLE(ctx) = 0;
     }
-    /* SEIP: software's bit and the PLIC's are one for readers, but csrs and csrc see the former only. */
+    /* SEIP: software's bit and the PLIC's are one for readers, but csrs and csrc see the former
+     * only. */
     csr_write(CSR_MIE, 0);
     *PLIC_ENABLE(1) = 1 << UART_IRQ;
     *PLIC_THRESHOLD(1) = 0;

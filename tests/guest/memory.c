@@ -1,7 +1,7 @@
 /*
- * Loads and stores: every size and sign, aligned and not, across pages, with immediates of all kinds, in registers hot and
- * cold; the floating-point and compressed forms; load-reserved and store-conditional; cache-block operations and hints. Expected
- * values are put together from bytes.
+ * Loads and stores: every size and sign, aligned and not, across pages, with immediates of all
+ * kinds, in registers hot and cold; the floating-point and compressed forms; load-reserved and
+ * store-conditional; cache-block operations and hints. Expected values are put together from bytes.
  */
 #include "guest.h"
 
@@ -38,8 +38,9 @@ static const u8 *before(const u8 *p, int n)
 }
 
 /* Where accesses start: near the start of the area, across its pages' border. */
-static const int starts[] = {16, 17, 18, 19, 20, 21, 22, 23, PAGE - 9, PAGE - 8, PAGE - 7, PAGE - 6, PAGE - 5, PAGE - 4, PAGE - 3,
-                             PAGE - 2, PAGE - 1, PAGE, PAGE + 1, PAGE + 1023};
+static const int starts[] = {16,       17,       18,       19,       20,       21,         22,
+                             23,       PAGE - 9, PAGE - 8, PAGE - 7, PAGE - 6, PAGE - 5,   PAGE - 4,
+                             PAGE - 3, PAGE - 2, PAGE - 1, PAGE,     PAGE + 1, PAGE + 1023};
 
 #define LOADS(X) X(lb, 1, true) X(lbu, 1, false) X(lh, 2, true) X(lhu, 2, false) X(lw, 4, true)
 #define STORES(X) X(sb, 1) X(sh, 2) X(sw, 4)
@@ -51,9 +52,15 @@ static const int starts[] = {16, 17, 18, 19, 20, 21, 22, 23, PAGE - 9, PAGE - 8,
 #define STORES_64(X)
 #endif
 /* Registers: (destination, base). */
-#define PAIRS(Y, ...) Y(a0, a1, __VA_ARGS__) Y(a3, a3, __VA_ARGS__) Y(t0, a2, __VA_ARGS__) Y(s1, t5, __VA_ARGS__) \
-                      Y(t3, t3, __VA_ARGS__) Y(s11, s10, __VA_ARGS__) Y(a5, s0, __VA_ARGS__)
-#define IMMEDIATES(Y, ...) Y(0, __VA_ARGS__) Y(1, __VA_ARGS__) Y(-1, __VA_ARGS__) Y(2047, __VA_ARGS__) Y(-2048, __VA_ARGS__) Y(8, __VA_ARGS__)
+#define PAIRS(Y, ...)                                                                              \
+    Y(a0, a1, __VA_ARGS__)                                                                         \
+    Y(a3, a3, __VA_ARGS__)                                                                         \
+    Y(t0, a2, __VA_ARGS__) Y(s1, t5, __VA_ARGS__) Y(t3, t3, __VA_ARGS__) Y(s11, s10, __VA_ARGS__)  \
+        Y(a5, s0, __VA_ARGS__)
+#define IMMEDIATES(Y, ...)                                                                         \
+    Y(0, __VA_ARGS__)                                                                              \
+    Y(1, __VA_ARGS__)                                                                              \
+    Y(-1, __VA_ARGS__) Y(2047, __VA_ARGS__) Y(-2048, __VA_ARGS__) Y(8, __VA_ARGS__)
 
 static void loads(void)
 {
@@ -62,23 +69,31 @@ static void loads(void)
         const u8 *p = area + starts[i];
         check_about = (ulong)starts[i];
         ulong got;
-#define TRY(rd, base, insn, size, sign) \
-        asm volatile("mv " #base ", %1\n " #insn " " #rd ", 0(" #base ")\n mv %0, " #rd : "=r"(got) : "r"(p) : #rd, #base, "memory"); \
-        CHECK_EQ(got, extended(bytes_at(p, size), size, sign));
+#define TRY(rd, base, insn, size, sign)                                                            \
+    asm volatile("mv " #base ", %1\n " #insn " " #rd ", 0(" #base ")\n mv %0, " #rd                \
+                 : "=r"(got)                                                                       \
+                 : "r"(p)                                                                          \
+                 : #rd, #base, "memory");                                                          \
+    CHECK_EQ(got, extended(bytes_at(p, size), size, sign));
 #define EACH(insn, size, sign) PAIRS(TRY, insn, size, sign)
-        LOADS(EACH) LOADS_64(EACH)
+        LOADS(EACH);
+        LOADS_64(EACH);
 #undef TRY
 #undef EACH
-#define TRY(imm, insn, size, sign) \
-        asm volatile(#insn " %0, " #imm "(%1)" : "=r"(got) : "r"(before(p, imm)) : "memory"); \
-        CHECK_EQ(got, extended(bytes_at(p, size), size, sign));
+#define TRY(imm, insn, size, sign)                                                                 \
+    asm volatile(#insn " %0, " #imm "(%1)" : "=r"(got) : "r"(before(p, imm)) : "memory");          \
+    CHECK_EQ(got, extended(bytes_at(p, size), size, sign));
 #define EACH(insn, size, sign) IMMEDIATES(TRY, insn, size, sign)
-        LOADS(EACH) LOADS_64(EACH)
+        LOADS(EACH);
+        LOADS_64(EACH);
 #undef TRY
 #undef EACH
         /* To x0: the access is made, nothing is written. */
-#define EACH(insn, size, sign) asm volatile(#insn " zero, 0(%1)\n mv %0, zero" : "=r"(got) : "r"(p) : "memory"); CHECK_EQ(got, 0);
-        LOADS(EACH) LOADS_64(EACH)
+#define EACH(insn, size, sign)                                                                     \
+    asm volatile(#insn " zero, 0(%1)\n mv %0, zero" : "=r"(got) : "r"(p) : "memory");              \
+    CHECK_EQ(got, 0);
+        LOADS(EACH);
+        LOADS_64(EACH);
 #undef EACH
     }
     check_about = 0;
@@ -104,25 +119,32 @@ static void stores(void)
     for (unsigned i = 0; i < ARRAY_LEN(starts); i++) {
         u8 *p = area + starts[i];
         check_about = (ulong)starts[i];
-#define TRY(rs, base, insn, size) \
-        value = value * 5 + 1; \
-        asm volatile("mv " #base ", %0\n mv " #rs ", %1\n " #insn " " #rs ", 0(" #base ")" \
-                     : : "r"(p), "r"(#rs[0] == #base[0] && #rs[1] == #base[1] ? (ulong)p : value) : #rs, #base, "memory"); \
-        expect_stored(__LINE__, p, size, #rs[0] == #base[0] && #rs[1] == #base[1] ? (ulong)p : value);
+#define TRY(rs, base, insn, size)                                                                  \
+    value = value * 5 + 1;                                                                         \
+    asm volatile("mv " #base ", %0\n mv " #rs ", %1\n " #insn " " #rs ", 0(" #base ")"             \
+                 :                                                                                 \
+                 : "r"(p), "r"(#rs[0] == #base[0] && #rs[1] == #base[1] ? (ulong)p : value)        \
+                 : #rs, #base, "memory");                                                          \
+    expect_stored(__LINE__, p, size, #rs[0] == #base[0] && #rs[1] == #base[1] ? (ulong)p : value);
 #define EACH(insn, size) PAIRS(TRY, insn, size)
-        STORES(EACH) STORES_64(EACH)
+        STORES(EACH);
+        STORES_64(EACH);
 #undef TRY
 #undef EACH
-#define TRY(imm, insn, size) \
-        value = value * 5 + 1; \
-        asm volatile(#insn " %1, " #imm "(%0)" : : "r"(before(p, imm)), "r"(value) : "memory"); \
-        expect_stored(__LINE__, p, size, value);
+#define TRY(imm, insn, size)                                                                       \
+    value = value * 5 + 1;                                                                         \
+    asm volatile(#insn " %1, " #imm "(%0)" : : "r"(before(p, imm)), "r"(value) : "memory");        \
+    expect_stored(__LINE__, p, size, value);
 #define EACH(insn, size) IMMEDIATES(TRY, insn, size)
-        STORES(EACH) STORES_64(EACH)
+        STORES(EACH);
+        STORES_64(EACH);
 #undef TRY
 #undef EACH
-#define EACH(insn, size) asm volatile(#insn " zero, 0(%0)" : : "r"(p) : "memory"); expect_stored(__LINE__, p, size, 0);
-        STORES(EACH) STORES_64(EACH)
+#define EACH(insn, size)                                                                           \
+    asm volatile(#insn " zero, 0(%0)" : : "r"(p) : "memory");                                      \
+    expect_stored(__LINE__, p, size, 0);
+        STORES(EACH);
+        STORES_64(EACH);
 #undef EACH
     }
     check_about = 0;
@@ -135,10 +157,16 @@ static void forwarding(void)
     u8 *p = area + PAGE / 2;
     for (int back = -7; back < 8; back++) {
         ulong value = (ulong)0x1122334455667788 * (ulong)(back + 9), got;
-        asm volatile(STR_STORE " %2, 0(%1)\n lw %0, 0(%3)\n" : "=&r"(got) : "r"(p), "r"(value), "r"(p + back) : "memory");
+        asm volatile(STR_STORE " %2, 0(%1)\n lw %0, 0(%3)\n"
+                     : "=&r"(got)
+                     : "r"(p), "r"(value), "r"(p + back)
+                     : "memory");
         expect_stored(__LINE__, p, XLEN / 8, value);
         CHECK_EQ(got, extended(bytes_at(shadow + (p - area) + back, 4), 4, true));
-        asm volatile("sh %2, 0(%1)\n " STR_LOAD " %0, 0(%3)\n" : "=&r"(got) : "r"(p), "r"(~value), "r"(p + back) : "memory");
+        asm volatile("sh %2, 0(%1)\n " STR_LOAD " %0, 0(%3)\n"
+                     : "=&r"(got)
+                     : "r"(p), "r"(~value), "r"(p + back)
+                     : "memory");
         expect_stored(__LINE__, p, 2, ~value);
         CHECK_EQ(got, bytes_at(shadow + (p - area) + back, XLEN / 8));
     }
@@ -152,23 +180,31 @@ static void floating_point(void)
     for (unsigned i = 0; i < ARRAY_LEN(starts); i++) {
         u8 *p = area + starts[i];
         check_about = (ulong)starts[i];
-#define TRY(reg, insn, size) \
-        asm volatile(#insn " " #reg ", 0(%0)\n fsd " #reg ", 0(%1)" : : "r"(p), "r"(&whole) : "memory"); \
-        CHECK_EQ((u32)whole, (u32)(bytes_at(p, size) | (size == 2 ? 0xffff0000 : 0))); \
-        CHECK_EQ((u32)(whole >> 32), (u32)(size == 8 ? bytes_at(p, size) >> 32 : 0xffffffff));
+#define TRY(reg, insn, size)                                                                       \
+    asm volatile(#insn " " #reg ", 0(%0)\n fsd " #reg ", 0(%1)"                                    \
+                 :                                                                                 \
+                 : "r"(p), "r"(&whole)                                                             \
+                 : "memory");                                                                      \
+    CHECK_EQ((u32)whole, (u32)(bytes_at(p, size) | (size == 2 ? 0xffff0000 : 0)));                 \
+    CHECK_EQ((u32)(whole >> 32), (u32)(size == 8 ? bytes_at(p, size) >> 32 : 0xffffffff));
 #define EACH(insn, size) TRY(fa0, insn, size) TRY(ft11, insn, size) TRY(fs5, insn, size)
-        EACH(flh, 2) EACH(flw, 4) EACH(fld, 8)
+        EACH(flh, 2)
+        EACH(flw, 4)
+        EACH(fld, 8)
 #undef TRY
-#define TRY(reg, insn, size) \
-        whole = whole * 0x123456789abcdefULL + 1; \
-        asm volatile("fld " #reg ", 0(%1)\n " #insn " " #reg ", 0(%0)" : : "r"(p), "r"(&whole) : "memory"); \
-        for (unsigned k = 0; k < size; k++) { \
-            CHECK_EQ(p[k], (u8)(whole >> (8 * k))); \
-            shadow[p + k - area] = p[k]; \
-        } \
-        CHECK_EQ(p[size], shadow[p + size - area]); \
-        CHECK_EQ(p[-1], shadow[p - 1 - area]);
-        EACH(fsh, 2) EACH(fsw, 4) EACH(fsd, 8)
+#define TRY(reg, insn, size)                                                                       \
+    whole = whole * 0x123456789abcdefULL + 1;                                                      \
+    asm volatile("fld " #reg ", 0(%1)\n " #insn " " #reg ", 0(%0)"                                 \
+                 :                                                                                 \
+                 : "r"(p), "r"(&whole)                                                             \
+                 : "memory");                                                                      \
+    for (unsigned k = 0; k < size; k++) {                                                          \
+        CHECK_EQ(p[k], (u8)(whole >> (8 * k)));                                                    \
+        shadow[p + k - area] = p[k];                                                               \
+    }                                                                                              \
+    CHECK_EQ(p[size], shadow[p + size - area]);                                                    \
+    CHECK_EQ(p[-1], shadow[p - 1 - area]);
+            EACH(fsh, 2) EACH(fsw, 4) EACH(fsd, 8)
 #undef TRY
 #undef EACH
     }
@@ -183,14 +219,28 @@ static void compressed(void)
         u8 *p = area + PAGE - 40 + i * 5;
         check_about = i;
         ulong got, value = (ulong)0x9182736455463728 * (i + 3);
-#define LOAD_C(text, offset, size, sign) { \
-            register ulong base asm("a0") = (ulong)p; register ulong to asm("a1"); \
-            asm volatile(".option push\n.option rvc\n" text "\n.option pop" : "=r"(to) : "r"(base) : "memory"); \
-            got = to; CHECK_EQ(got, extended(bytes_at(p + (offset), size), size, sign)); }
-#define STORE_C(text, offset, size) { \
-            register ulong base asm("a0") = (ulong)p; register ulong from asm("a1") = value; \
-            asm volatile(".option push\n.option rvc\n" text "\n.option pop" : : "r"(base), "r"(from) : "memory"); \
-            expect_stored(__LINE__, p + (offset), size, value); value += 0x0102030405060708; }
+#define LOAD_C(text, offset, size, sign)                                                           \
+    {                                                                                              \
+        register ulong base asm("a0") = (ulong)p;                                                  \
+        register ulong to asm("a1");                                                               \
+        asm volatile(".option push\n.option rvc\n" text "\n.option pop"                            \
+                     : "=r"(to)                                                                    \
+                     : "r"(base)                                                                   \
+                     : "memory");                                                                  \
+        got = to;                                                                                  \
+        CHECK_EQ(got, extended(bytes_at(p + (offset), size), size, sign));                         \
+    }
+#define STORE_C(text, offset, size)                                                                \
+    {                                                                                              \
+        register ulong base asm("a0") = (ulong)p;                                                  \
+        register ulong from asm("a1") = value;                                                     \
+        asm volatile(".option push\n.option rvc\n" text "\n.option pop"                            \
+                     :                                                                             \
+                     : "r"(base), "r"(from)                                                        \
+                     : "memory");                                                                  \
+        expect_stored(__LINE__, p + (offset), size, value);                                        \
+        value += 0x0102030405060708;                                                               \
+    }
         LOAD_C("c.lw a1, 0(a0)", 0, 4, true)
         LOAD_C("c.lw a1, 124(a0)", 124, 4, true)
         LOAD_C("c.lw a1, 64(a0)", 64, 4, true)
@@ -207,20 +257,25 @@ static void compressed(void)
         LOAD_C("mv t0, sp\n mv sp, a0\n c.ldsp a1, 504(sp)\n mv sp, t0", 504, 8, true)
         STORE_C("mv t0, sp\n mv sp, a0\n c.sdsp a1, 504(sp)\n mv sp, t0", 504, 8)
         LOAD_C("c.fld fa5, 8(a0)\n fmv.x.d a1, fa5", 8, 8, true)
-        LOAD_C("mv t0, sp\n mv sp, a0\n c.fldsp ft9, 16(sp)\n mv sp, t0\n fmv.x.d a1, ft9", 16, 8, true)
+        LOAD_C("mv t0, sp\n mv sp, a0\n c.fldsp ft9, 16(sp)\n mv sp, t0\n fmv.x.d a1, ft9", 16, 8,
+               true)
         STORE_C("fmv.d.x fs0, a1\n c.fsd fs0, 240(a0)", 240, 8)
-        STORE_C("fmv.d.x ft7, a1\n mv t0, sp\n mv sp, a0\n c.fsdsp ft7, 504(sp)\n mv sp, t0", 504, 8)
+        STORE_C("fmv.d.x ft7, a1\n mv t0, sp\n mv sp, a0\n c.fsdsp ft7, 504(sp)\n mv sp, t0", 504,
+                8)
 #else
         LOAD_C("c.flw fa5, 8(a0)\n fmv.x.w a1, fa5", 8, 4, true)
-        LOAD_C("mv t0, sp\n mv sp, a0\n c.flwsp ft9, 16(sp)\n mv sp, t0\n fmv.x.w a1, ft9", 16, 4, true)
+        LOAD_C("mv t0, sp\n mv sp, a0\n c.flwsp ft9, 16(sp)\n mv sp, t0\n fmv.x.w a1, ft9", 16, 4,
+               true)
         STORE_C("fmv.w.x fs0, a1\n c.fsw fs0, 120(a0)", 120, 4)
-        STORE_C("fmv.w.x ft7, a1\n mv t0, sp\n mv sp, a0\n c.fswsp ft7, 252(sp)\n mv sp, t0", 252, 4)
+        STORE_C("fmv.w.x ft7, a1\n mv t0, sp\n mv sp, a0\n c.fswsp ft7, 252(sp)\n mv sp, t0", 252,
+                4)
         LOAD_C("c.fld fa5, 8(a0)\n fsw fa5, 0(a0)\n lw a1, 0(a0)", 8, 4, true)
         for (unsigned k = 0; k < 4; k++) {
             shadow[p - area + k] = p[k];
         }
 #endif
-        /* Zcb: c.lbu, c.lhu, c.lh, c.sb, c.sh. Their immediates: bits 6 and 5 of the halfword (the low one first in bytes). */
+        /* Zcb: c.lbu, c.lhu, c.lh, c.sb, c.sh. Their immediates: bits 6 and 5 of the halfword (the
+         * low one first in bytes). */
         LOAD_C(".half 0x810c | 0 << 4", 0, 1, false)
         LOAD_C(".half 0x810c | 1 << 6", 1, 1, false)
         LOAD_C(".half 0x810c | 1 << 5", 2, 1, false)
@@ -247,7 +302,10 @@ static void reservations(void)
     ulong got, failed;
     for (unsigned i = 0; i < 20; i++) {
         cell[0] = i * 0x10001;
-        asm volatile("lr.w %0, (%2)\n sc.w %1, %3, (%2)" : "=&r"(got), "=&r"(failed) : "r"(cell), "r"(i + 7) : "memory");
+        asm volatile("lr.w %0, (%2)\n sc.w %1, %3, (%2)"
+                     : "=&r"(got), "=&r"(failed)
+                     : "r"(cell), "r"(i + 7)
+                     : "memory");
         CHECK_EQ(got, i * 0x10001);
         CHECK_EQ(failed, 0);
         CHECK_EQ(cell[0], i + 7);
@@ -257,30 +315,42 @@ static void reservations(void)
         CHECK_EQ(cell[0], i + 7);
         /* Another sc has used it up, whether it succeeded or not. */
         asm volatile("lr.w %0, (%2)\n sc.w %1, %3, (%4)\n sc.w %1, %3, (%2)"
-                     : "=&r"(got), "=&r"(failed) : "r"(cell), "r"(55), "r"(&cells[3]) : "memory");
+                     : "=&r"(got), "=&r"(failed)
+                     : "r"(cell), "r"(55), "r"(&cells[3])
+                     : "memory");
         CHECK_EQ(failed, 1);
         CHECK_EQ(cell[0], i + 7);
         /* A later lr takes the place of the first. */
         cells[3] = 3;
         asm volatile("lr.w %0, (%2)\n lr.w %0, (%4)\n sc.w %1, %3, (%4)"
-                     : "=&r"(got), "=&r"(failed) : "r"(cell), "r"(44), "r"(&cells[3]) : "memory");
+                     : "=&r"(got), "=&r"(failed)
+                     : "r"(cell), "r"(44), "r"(&cells[3])
+                     : "memory");
         CHECK_EQ(got, 3);
         CHECK_EQ(failed, 0);
         CHECK_EQ(cells[3], 44);
         /* Into the same register; sign extension. */
         cell[0] = 0x80000000 + i;
-        asm volatile("mv a0, %1\n lr.w a0, (a0)\n mv %0, a0" : "=r"(got) : "r"(cell) : "a0", "memory");
+        asm volatile("mv a0, %1\n lr.w a0, (a0)\n mv %0, a0"
+                     : "=r"(got)
+                     : "r"(cell)
+                     : "a0", "memory");
         CHECK_EQ(got, (ulong)(long)(int)(0x80000000 + i));
 #if XLEN == 64
         asm volatile("lr.d.aqrl %0, (%2)\n sc.d.aqrl %1, %3, (%2)"
-                     : "=&r"(got), "=&r"(failed) : "r"(&cells[1]), "r"(0x1234567890ul + i) : "memory");
+                     : "=&r"(got), "=&r"(failed)
+                     : "r"(&cells[1]), "r"(0x1234567890ul + i)
+                     : "memory");
         CHECK_EQ(failed, 0);
         CHECK_EQ(cells[1], 0x1234567890ul + i);
 #endif
         /* A loop as software writes it. */
         cell[0] = 0;
-        asm volatile("li t1, 50\n 1: lr.w t0, (%0)\n addi t0, t0, 3\n sc.w t2, t0, (%0)\n bnez t2, 1b\n addi t1, t1, -1\n bnez t1, 1b"
-                     : : "r"(cell) : "t0", "t1", "t2", "memory");
+        asm volatile("li t1, 50\n 1: lr.w t0, (%0)\n addi t0, t0, 3\n sc.w t2, t0, (%0)\n bnez t2, "
+                     "1b\n addi t1, t1, -1\n bnez t1, 1b"
+                     :
+                     : "r"(cell)
+                     : "t0", "t1", "t2", "memory");
         CHECK_EQ(cell[0], 150);
     }
     /* A trap in between loses it. */
@@ -324,7 +394,8 @@ static void cache_blocks(void)
             csr_clear(CSR_SENVCFG, 0xf0);
             csr_set(CSR_MENVCFG, allow & 1 ? bit : 0);
             csr_set(CSR_SENVCFG, allow & 2 ? bit : 0);
-            Trap s = run_insn(PRIV_S, insn, (ulong)area, 0), u = run_insn(PRIV_U, insn, (ulong)area, 0);
+            Trap s = run_insn(PRIV_S, insn, (ulong)area, 0),
+                 u = run_insn(PRIV_U, insn, (ulong)area, 0);
             if (allow & 1) {
                 EXPECT_DONE(s);
             } else {
@@ -345,18 +416,39 @@ static void cache_blocks(void)
     check_about = 0;
 }
 
-/* Hints do nothing at all: prefetches of nowhere, pause, fences, ntl, and the HINT forms of ordinary instructions. */
+/* Hints do nothing at all: prefetches of nowhere, pause, fences, ntl, and the HINT forms of
+ * ordinary instructions. */
 static void hints(void)
 {
     static const u32 words[] = {
-        0x00056013, 0x00156013, 0x00356013, /* prefetch.i, .r, .w 0(a0) */
-        0xfe056013, 0x7e356013,             /* with offsets */
-        0x0100000f, 0x8330000f, 0x0ff0000f, 0x0000000f, 0x0f0f8f8f & ~0x7000, /* pause, fence.tso, fence forms */
-        0x00200033, 0x00300033, 0x00400033, 0x00500033, /* ntl.* */
-        0x00d00073, 0x01d00073,             /* wrs.nto, wrs.sto */
-        0x00000037, 0x00000017, 0x00a50033, 0x00052013, /* lui, auipc, add, slti to x0 */
-        0x0001, 0x900a, 0x9012, 0x0005, 0x6005, 0x800a | 1 << 2, /* c.nop, c.ntl.p1, c.ntl.s1; c.nop 1; c.lui x0; c.mv x0 */
-        0x0002, 0x0512, /* c.slli x0; c.slli a0, 4: this one does something, see below */
+        0x00056013,
+        0x00156013,
+        0x00356013, /* prefetch.i, .r, .w 0(a0) */
+        0xfe056013,
+        0x7e356013, /* with offsets */
+        0x0100000f,
+        0x8330000f,
+        0x0ff0000f,
+        0x0000000f,
+        0x0f0f8f8f & ~0x7000, /* pause, fence.tso, fence forms */
+        0x00200033,
+        0x00300033,
+        0x00400033,
+        0x00500033, /* ntl.* */
+        0x00d00073,
+        0x01d00073, /* wrs.nto, wrs.sto */
+        0x00000037,
+        0x00000017,
+        0x00a50033,
+        0x00052013, /* lui, auipc, add, slti to x0 */
+        0x0001,
+        0x900a,
+        0x9012,
+        0x0005,
+        0x6005,
+        0x800a | 1 << 2, /* c.nop, c.ntl.p1, c.ntl.s1; c.nop 1; c.lui x0; c.mv x0 */
+        0x0002,
+        0x0512, /* c.slli x0; c.slli a0, 4: this one does something, see below */
     };
     for (unsigned m = PRIV_U; m <= PRIV_S; m++) {
         for (unsigned i = 0; i < ARRAY_LEN(words); i++) {

@@ -1,6 +1,6 @@
 /*
- * Address translation: Sv39 (on RV64) and Sv32 (on RV32). All that a page-table entry can say, and when a change
- * of it, of satp or of mstatus has to be seen: by loads, stores and fetches.
+ * Address translation: Sv39 (on RV64) and Sv32 (on RV32). All that a page-table entry can say, and
+ * when a change of it, of satp or of mstatus has to be seen: by loads, stores and fetches.
  */
 #include "place.h"
 
@@ -37,7 +37,8 @@ static void begin(ulong **root)
     use_space(*root, 1);
 }
 
-/* Every combination of R, W, X, U, A, D with mode, SUM, MXR and access, against the rules of the spec. */
+/* Every combination of R, W, X, U, A, D with mode, SUM, MXR and access, against the rules of the
+ * spec. */
 static void permissions(void)
 {
     ulong *root;
@@ -52,18 +53,25 @@ static void permissions(void)
         for (unsigned i = 0; i < 8; i++) {
             unsigned mode = i & 1 ? PRIV_S : PRIV_U;
             bool sum = i & 2, mxr = i & 4;
-            bool bad = (bits & (PTE_R | PTE_W)) == PTE_W || !(bits & (PTE_R | PTE_X)) || !(bits & PTE_A);
+            bool bad =
+                (bits & (PTE_R | PTE_W)) == PTE_W || !(bits & (PTE_R | PTE_X)) || !(bits & PTE_A);
             csr_clear(CSR_MSTATUS, MSTATUS_SUM | MSTATUS_MXR);
             csr_set(CSR_MSTATUS, (sum ? MSTATUS_SUM : 0) | (mxr ? MSTATUS_MXR : 0));
             fence_all();
-            EACH_ACCESS(access) {
+            EACH_ACCESS (access) {
                 check_about = bits << 16 | i << 4 | access;
                 bool user = bits & PTE_U;
                 bool ok = !bad && (mode == PRIV_U ? user : !user || (sum && access != FETCH));
                 switch (access) {
-                case LOAD: ok = ok && (bits & PTE_R || (mxr && bits & PTE_X)); break;
-                case STORE: ok = ok && bits & PTE_W && bits & PTE_D; break;
-                case FETCH: ok = ok && bits & PTE_X; break;
+                case LOAD:
+                    ok = ok && (bits & PTE_R || (mxr && bits & PTE_X));
+                    break;
+                case STORE:
+                    ok = ok && bits & PTE_W && bits & PTE_D;
+                    break;
+                case FETCH:
+                    ok = ok && bits & PTE_X;
+                    break;
                 }
                 if (ok) {
                     Trap t = try(mode, access, VA);
@@ -94,9 +102,11 @@ static void toggles(void)
     map(root, VA + PAGE, exec, PTE_V | PTE_X | PTE_A);
     fence_all();
 
-    SNIPPET(sum_toggle, "li t0, 0x40000\n csrs sstatus, t0\n lw t1, 8(a0)\n sw t1, 12(a0)\n csrc sstatus, t0\n"
-                        "sum_toggle_2: lw t2, 8(a0)\n li a0, 0\n ecall");
-    SNIPPET(sum_again, "li t0, 0x40000\n csrs sstatus, t0\n lw t1, 8(a0)\n csrc sstatus, t0\n nop\n csrs sstatus, t0\n"
+    SNIPPET(sum_toggle,
+            "li t0, 0x40000\n csrs sstatus, t0\n lw t1, 8(a0)\n sw t1, 12(a0)\n csrc sstatus, t0\n"
+            "sum_toggle_2: lw t2, 8(a0)\n li a0, 0\n ecall");
+    SNIPPET(sum_again, "li t0, 0x40000\n csrs sstatus, t0\n lw t1, 8(a0)\n csrc sstatus, t0\n "
+                       "nop\n csrs sstatus, t0\n"
                        "lw t1, 8(a0)\n sw t1, 12(a0)\n csrc sstatus, t0\n mv a0, t1\n ecall");
     SNIPPET(sum_store, "li t0, 0x40000\n csrs sstatus, t0\n sw a1, 12(a0)\n csrc sstatus, t0\n"
                        "sum_store_2: sw a1, 12(a0)\n ecall");
@@ -116,7 +126,8 @@ static void toggles(void)
     SNIPPET(mxr_toggle, "li t0, 0x80000\n csrs sstatus, t0\n lw t1, 8(a0)\n csrc sstatus, t0\n"
                         "mxr_toggle_2: lw t2, 8(a0)\n li a0, 0\n ecall");
     for (unsigned again = 0; again < 3; again++) {
-        EXPECT_TRAP(run(PRIV_S, mxr_toggle, VA + PAGE, 0), CAUSE_LOAD_PAGE, mxr_toggle_2, VA + PAGE + 8);
+        EXPECT_TRAP(run(PRIV_S, mxr_toggle, VA + PAGE, 0), CAUSE_LOAD_PAGE, mxr_toggle_2,
+                    VA + PAGE + 8);
         CHECK_EQ(context.x[6], 12);
         csr_clear(CSR_MSTATUS, MSTATUS_MXR);
         CHECK_EQ(try(PRIV_S, FETCH, VA + PAGE).a0, 12);
@@ -129,7 +140,8 @@ static void toggles(void)
     map(root, here, there, PTE_KERNEL);
     fence_all();
     SNIPPET(mprv, "li t0, 0x800\n csrs mstatus, t0\n" /* mret left MPP = U; now it is S */
-                  "lw t1, 8(a0)\n csrs mstatus, a1\n lw t2, 8(a0)\n sw t2, 12(a0)\n csrc mstatus, a1\n lw t3, 8(a0)\n"
+                  "lw t1, 8(a0)\n csrs mstatus, a1\n lw t2, 8(a0)\n sw t2, 12(a0)\n csrc mstatus, "
+                  "a1\n lw t3, 8(a0)\n"
                   "lw t4, 12(a0)\n ecall");
     for (unsigned again = 0; again < 3; again++) {
         ((Place *)here)->stored = 99;
@@ -141,13 +153,16 @@ static void toggles(void)
         CHECK_EQ(context.x[29], 99);
         CHECK_EQ(((Place *)there)->stored, 14);
     }
-    /* MPRV with MPP = U: a page of S faults, a page of U does not; SUM plays no part for it. With MPP = M: physical. */
+    /* MPRV with MPP = U: a page of S faults, a page of U does not; SUM plays no part for it. With
+     * MPP = M: physical. */
     SNIPPET(mprv_toggle, "li t0, 0x1800\n csrc mstatus, t0\n csrs mstatus, a1\n"
                          "mprv_toggle_2: lw t2, 8(a0)\n csrc mstatus, a1\n ecall");
-    EXPECT_TRAP(run(PRIV_M, mprv_toggle, here, MSTATUS_MPRV), CAUSE_LOAD_PAGE, mprv_toggle_2, here + 8);
+    EXPECT_TRAP(run(PRIV_M, mprv_toggle, here, MSTATUS_MPRV), CAUSE_LOAD_PAGE, mprv_toggle_2,
+                here + 8);
     EXPECT_DONE(run(PRIV_M, mprv_toggle, VA, MSTATUS_MPRV));
     CHECK_EQ(context.x[7], 11);
-    SNIPPET(mprv_m, "li t0, 0x1800\n csrs mstatus, t0\n csrs mstatus, a1\n lw t2, 8(a0)\n csrc mstatus, a1\n ecall");
+    SNIPPET(mprv_m, "li t0, 0x1800\n csrs mstatus, t0\n csrs mstatus, a1\n lw t2, 8(a0)\n csrc "
+                    "mstatus, a1\n ecall");
     EXPECT_DONE(run(PRIV_M, mprv_m, here, MSTATUS_MPRV));
     CHECK_EQ(context.x[7], 13);
     use_bare();
@@ -195,17 +210,29 @@ enum { FENCE_ALL, FENCE_ADDRESS, FENCE_ASID, FENCE_BOTH, FENCE_SINVAL, FENCE_SAT
 static void fence(unsigned kind, ulong va, ulong asid)
 {
     switch (kind) {
-    case FENCE_ALL: fence_all(); break;
-    case FENCE_ADDRESS: fence_address(va); break;
-    case FENCE_ASID: fence_asid(asid); break;
-    case FENCE_BOTH: fence_address_asid(va, asid); break;
-    case FENCE_SINVAL:
-        asm volatile(".insn 0x18000073\n"                    /* sfence.w.inval */
-                     ".insn r 0x73, 0, 0x0b, x0, %0, %1\n"   /* sinval.vma */
-                     ".insn 0x18100073\n"                    /* sfence.inval.ir */
-                     : : "r"(va), "r"(asid) : "memory");
+    case FENCE_ALL:
+        fence_all();
         break;
-    default: fence_address_asid(va, asid); break;
+    case FENCE_ADDRESS:
+        fence_address(va);
+        break;
+    case FENCE_ASID:
+        fence_asid(asid);
+        break;
+    case FENCE_BOTH:
+        fence_address_asid(va, asid);
+        break;
+    case FENCE_SINVAL:
+        asm volatile(".insn 0x18000073\n"                  /* sfence.w.inval */
+                     ".insn r 0x73, 0, 0x0b, x0, %0, %1\n" /* sinval.vma */
+                     ".insn 0x18100073\n"                  /* sfence.inval.ir */
+                     :
+                     : "r"(va), "r"(asid)
+                     : "memory");
+        break;
+    default:
+        fence_address_asid(va, asid);
+        break;
     }
 }
 
@@ -233,11 +260,12 @@ static void superpages_and_fences(void)
                 /* To invalid and back. */
                 map_level(root, VA_SUPER, leaves[i].pa[w], flags & ~PTE_V, leaves[i].level);
                 fence(kind, VA_SUPER + leaves[i].at, 1);
-                EACH_ACCESS(access) {
+                EACH_ACCESS (access) {
                     EXPECT_PAGE_FAULT(PRIV_S, access, VA_SUPER + leaves[i].at);
                     EXPECT_PAGE_FAULT(PRIV_S, access, VA_SUPER + leaves[i].other);
                 }
-                map_level(root, VA_SUPER, leaves[i].pa[w], flags, leaves[i].level); /* no fence: Svvptc */
+                map_level(root, VA_SUPER, leaves[i].pa[w], flags,
+                          leaves[i].level); /* no fence: Svvptc */
                 EXPECT_LEAF(i, w);
                 /* Write permission goes, then comes back. */
                 map_level(root, VA_SUPER, leaves[i].pa[w], flags & ~PTE_W, leaves[i].level);
@@ -288,7 +316,8 @@ static void fences_from_elsewhere(void)
     check_about = 0;
 }
 
-/* Many address spaces that differ in one page, entered without fences; more than a cache of them may hold. */
+/* Many address spaces that differ in one page, entered without fences; more than a cache of them
+ * may hold. */
 static void address_spaces(void)
 {
     enum { SPACES = 24 };
@@ -330,7 +359,7 @@ static void malformed_entries(void)
     make_leaves();
     ulong pa = leaves[0].pa[0];
     place_at(pa, 1);
-    EACH_ACCESS(access) {
+    EACH_ACCESS (access) {
         check_about = access;
         /* A pointer where a leaf has to be. */
         map(root, VA, pa, PTE_V);
@@ -384,7 +413,7 @@ static void no_memory(void)
 {
     ulong *root;
     begin(&root);
-    EACH_ACCESS(access) {
+    EACH_ACCESS (access) {
         check_about = access;
         map(root, VA, HOLE, PTE_KERNEL);
         *pte_at(root, VA + 2 * LEVEL_SIZE(LEVELS - 1), LEVELS - 1) = pte_make(HOLE, PTE_V);
@@ -423,7 +452,7 @@ static void updates_of_a_and_d(void)
         ulong pa = level ? 0x80000000 + 4 * LEVEL_SIZE(1) : (ulong)new_page();
         ulong va = level ? VA_SUPER * 3 : VA;
         place_at(pa, 5);
-        EACH_ACCESS(access) {
+        EACH_ACCESS (access) {
             check_about = level << 4 | access;
             ulong bare = PTE_V | PTE_RWX;
             map_level(root, va, pa, bare, level);
@@ -454,7 +483,7 @@ static void updates_of_a_and_d(void)
     ulong pa = (ulong)new_page();
     map(root, VA, pa, PTE_V | PTE_RWX);
     fence_all();
-    EACH_ACCESS(access) {
+    EACH_ACCESS (access) {
         EXPECT_PAGE_FAULT(PRIV_S, access, VA);
     }
     CHECK_EQ(*pte_at(root, VA, 0), pte_make(pa, PTE_V | PTE_RWX));
@@ -484,7 +513,7 @@ static void svnapot(void)
         }
     }
     /* Other sizes are reserved, and superpages have none. */
-    EACH_ACCESS(access) {
+    EACH_ACCESS (access) {
         for (unsigned low = 0; low < 16; low++) {
             map(root, va, pa[0] | (ulong)low << 12, PTE_KERNEL | PTE_N);
             fence_all();
@@ -512,7 +541,7 @@ static void svpbmt(void)
     begin(&root);
     ulong pa = (ulong)new_page();
     place_at(pa, 9);
-    EACH_ACCESS(access) {
+    EACH_ACCESS (access) {
         for (ulong type = 0; type < 4; type++) {
             for (unsigned on = 0; on < 2; on++) {
                 check_about = access << 8 | type << 4 | on;
@@ -561,7 +590,7 @@ static void non_canonical(void)
         ulong good = modes[m] == PRIV_U ? VA + PAGE : VA;
         for (unsigned bit = 39; bit < 64; bit++) {
             ulong one = (ulong)1 << bit;
-            EACH_ACCESS(access) {
+            EACH_ACCESS (access) {
                 check_about = bit << 4 | access;
                 EXPECT_DONE(try(modes[m], access, good));
                 EXPECT_PAGE_FAULT(modes[m], access, good ^ one);
@@ -623,21 +652,25 @@ static void page_crossing(void)
         map(root, border, (ulong)second, PTE_KERNEL & ~PTE_V);
         fence_all();
         EXPECT_TRAP(run(PRIV_S, load_long, border - back, 0), CAUSE_LOAD_PAGE, load_long, border);
-        EXPECT_TRAP(run(PRIV_S, store_long, border - back, 0), CAUSE_STORE_PAGE, store_long, border);
+        EXPECT_TRAP(run(PRIV_S, store_long, border - back, 0), CAUSE_STORE_PAGE, store_long,
+                    border);
         for (ulong i = 0; i < back; i++) {
             CHECK_EQ(first[PAGE - back + i], (u8)(~want >> (8 * i)));
         }
         map(root, border, (ulong)second, PTE_KERNEL & ~PTE_W);
         fence_all();
         EXPECT_DONE(run(PRIV_S, load_long, border - back, 0));
-        EXPECT_TRAP(run(PRIV_S, store_long, border - back, 0), CAUSE_STORE_PAGE, store_long, border);
+        EXPECT_TRAP(run(PRIV_S, store_long, border - back, 0), CAUSE_STORE_PAGE, store_long,
+                    border);
         CHECK_EQ(first[PAGE - back], (u8)~want);
         /* The first page can't: tval is the access's address. */
         map(root, border, (ulong)second, PTE_KERNEL);
         map(root, VA, (ulong)first, PTE_V | PTE_X | PTE_A);
         fence_all();
-        EXPECT_TRAP(run(PRIV_S, load_long, border - back, 0), CAUSE_LOAD_PAGE, load_long, border - back);
-        EXPECT_TRAP(run(PRIV_S, store_long, border - back, 0), CAUSE_STORE_PAGE, store_long, border - back);
+        EXPECT_TRAP(run(PRIV_S, load_long, border - back, 0), CAUSE_LOAD_PAGE, load_long,
+                    border - back);
+        EXPECT_TRAP(run(PRIV_S, store_long, border - back, 0), CAUSE_STORE_PAGE, store_long,
+                    border - back);
         CHECK_EQ(second[0], (u8)(~want >> (8 * back)));
         map(root, VA, (ulong)first, PTE_KERNEL);
         fence_all();
@@ -696,7 +729,7 @@ static void delegated(void)
     csr_write(CSR_MEDELEG, 1 << CAUSE_LOAD_PAGE | 1 << CAUSE_STORE_PAGE | 1 << CAUSE_FETCH_PAGE);
     static const unsigned modes[] = {PRIV_S, PRIV_U};
     for (unsigned m = 0; m < 2; m++) {
-        EACH_ACCESS(access) {
+        EACH_ACCESS (access) {
             EXPECT_PAGE_FAULT(modes[m], access, VA);
             Trap t = try(modes[m], access, VA);
             CHECK_EQ(t.by, PRIV_S);

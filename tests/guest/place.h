@@ -1,6 +1,6 @@
 /*
- * A place that loads, stores and fetches can be tried at: code that returns a tag, a word to load, a word to
- * store to. For tests of what an access is allowed to do.
+ * A place that loads, stores and fetches can be tried at: code that returns a tag, a word to load,
+ * a word to store to. For tests of what an access is allowed to do.
  */
 #ifndef PLACE_H
 #define PLACE_H
@@ -35,21 +35,27 @@ static inline char *code_for(unsigned mode, char *snippet)
 static inline Trap try(unsigned mode, unsigned access, ulong va)
 {
     switch (access) {
-    case LOAD: return run(mode, code_for(mode, load), va + 8, 0);
-    case STORE: return run(mode, code_for(mode, store), va + 12, 0x77);
-    default: return run(mode, code_for(mode, jump), va, 0);
+    case LOAD:
+        return run(mode, code_for(mode, load), va + 8, 0);
+    case STORE:
+        return run(mode, code_for(mode, store), va + 12, 0x77);
+    default:
+        return run(mode, code_for(mode, jump), va, 0);
     }
 }
 
 /* The access at va faults, exactly. */
-static inline void expect_fault(const char *file, int line, unsigned mode, unsigned access, ulong va, ulong cause)
+static inline void expect_fault(const char *file, int line, unsigned mode, unsigned access,
+                                ulong va, ulong cause)
 {
     Trap t = try(mode, access, va);
     ulong at = access == LOAD ? va + 8 : access == STORE ? va + 12 : va;
     ulong epc = access == FETCH ? va : (ulong)code_for(mode, access == LOAD ? load : store);
     expect_trap(file, line, t, cause, epc, at);
 }
-#define EXPECT_PAGE_FAULT(mode, access, va) expect_fault(__FILE__, __LINE__, mode, access, va, page_fault[access])
-#define EXPECT_ACCESS_FAULT(mode, access, va) expect_fault(__FILE__, __LINE__, mode, access, va, access_fault[access])
+#define EXPECT_PAGE_FAULT(mode, access, va)                                                        \
+    expect_fault(__FILE__, __LINE__, mode, access, va, page_fault[access])
+#define EXPECT_ACCESS_FAULT(mode, access, va)                                                      \
+    expect_fault(__FILE__, __LINE__, mode, access, va, access_fault[access])
 
 #endif

@@ -1,4 +1,5 @@
-/* Physical memory protection: ranges of every kind, permissions, priority, accesses that a rule covers in part, locks. */
+/* Physical memory protection: ranges of every kind, permissions, priority, accesses that a rule
+ * covers in part, locks. */
 #include "place.h"
 
 enum { OPEN = 15, RULE = 2, RWX = PMP_R | PMP_W | PMP_X };
@@ -45,7 +46,8 @@ static void permissions(void)
     static const struct {
         u8 kind;
         ulong size;
-    } ranges[] = {{PMP_NAPOT, 16}, {PMP_NAPOT, 32}, {PMP_NAPOT, 256}, {PMP_NAPOT, PAGE}, {PMP_TOR, 16}, {PMP_TOR, 48}};
+    } ranges[] = {{PMP_NAPOT, 16},   {PMP_NAPOT, 32}, {PMP_NAPOT, 256},
+                  {PMP_NAPOT, PAGE}, {PMP_TOR, 16},   {PMP_TOR, 48}};
     for (unsigned r = 0; r < ARRAY_LEN(ranges); r++) {
         ulong base = ranges[r].size == PAGE ? page : at, end = base + ranges[r].size;
         for (u8 perms = 0; perms < 8; perms++) {
@@ -58,8 +60,8 @@ static void permissions(void)
             } else {
                 pmp_set(RULE, perms | PMP_NAPOT, napot(base, ranges[r].size));
             }
-            EACH_MODE(m) {
-                EACH_ACCESS(a) {
+            EACH_MODE (m) {
+                EACH_ACCESS (a) {
                     check_about = r << 12 | perms << 8 | m << 4 | a;
                     bool in = m == PRIV_M || allowed(perms, a);
                     expect_access(__LINE__, m, a, base, in);
@@ -114,7 +116,8 @@ static void partial_code_page(void)
     fence_i();
     pmp_set(RULE, PMP_R | PMP_NA4, (ulong)&code[40] >> 2);
     t = run(PRIV_S, half, 0, 0);
-    EXPECT_TRAP(t, CAUSE_FETCH_ACCESS, half, t.tval == (ulong)half ? (ulong)half : (ulong)&code[40]);
+    EXPECT_TRAP(t, CAUSE_FETCH_ACCESS, half,
+                t.tval == (ulong)half ? (ulong)half : (ulong)&code[40]);
     pmp_set(RULE, PMP_R | PMP_NA4, (ulong)&code[39] >> 2);
     t = run(PRIV_S, half, 0, 0);
     EXPECT_TRAP(t, CAUSE_FETCH_ACCESS, half, half);
@@ -123,7 +126,8 @@ static void partial_code_page(void)
 SNIPPET(load_long, STR_LOAD " a0, 0(a0)\n ecall");
 SNIPPET(store_long, STR_STORE " a1, 0(a0)\n ecall");
 
-/* An access has to lie in the matching rule as a whole. Misaligned ones may be split, so what both parts allow may pass. */
+/* An access has to lie in the matching rule as a whole. Misaligned ones may be split, so what both
+ * parts allow may pass. */
 static void straddling(void)
 {
     begin();
@@ -169,7 +173,7 @@ static void priority(void)
     place_at(page, 3);
     place_at(page + 0x800, 4);
     fence_i();
-    EACH_ACCESS(a) {
+    EACH_ACCESS (a) {
         check_about = a;
         pmp_set(3, PMP_NAPOT, napot(page, 16));
         pmp_set(4, RWX | PMP_NAPOT, napot(page, PAGE));
@@ -208,7 +212,8 @@ static void priority(void)
 static void registers(void)
 {
     begin();
-    static const ulong patterns[] = {0, ~(ulong)0, (ulong)0x5555555555555555, (ulong)0xaaaaaaaaaaaaaaaa};
+    static const ulong patterns[] = {0, ~(ulong)0, (ulong)0x5555555555555555,
+                                     (ulong)0xaaaaaaaaaaaaaaaa};
     ulong mask = IS64 ? ((u64)1 << 54) - 1 : ~(ulong)0;
     for (unsigned i = 0; i < OPEN; i++) {
         for (unsigned p = 0; p < ARRAY_LEN(patterns); p++) {
@@ -230,10 +235,13 @@ static void registers(void)
     check_about = 0;
 }
 
-SNIPPET(load_as_s, "li t0, 0x20800\n csrs mstatus, t0\n lw a0, 8(a0)\n li t0, 0x20000\n csrc mstatus, t0\n ecall");
+SNIPPET(
+    load_as_s,
+    "li t0, 0x20800\n csrs mstatus, t0\n lw a0, 8(a0)\n li t0, 0x20000\n csrc mstatus, t0\n ecall");
 SNIPPET(store_as_u, "li t0, 0x20000\n csrs mstatus, t0\n sw a0, 12(a0)\n csrc mstatus, t0\n ecall");
 
-/* MPRV makes M's loads and stores obey the rules for S and U; page-table walks are S mode's accesses. */
+/* MPRV makes M's loads and stores obey the rules for S and U; page-table walks are S mode's
+ * accesses. */
 static void for_others(void)
 {
     begin();
@@ -260,7 +268,7 @@ static void for_others(void)
     ulong *table = (ulong *)((ulong)pte_at(root, va, 0) & ~(ulong)(PAGE - 1));
     use_space(root, 1);
     paging = true;
-    EACH_ACCESS(a) {
+    EACH_ACCESS (a) {
         check_about = a;
         expect_access(__LINE__, PRIV_S, a, va, true);
         pmp_set(RULE, PMP_NAPOT, napot((ulong)table, PAGE));
@@ -291,8 +299,8 @@ static void locks(void)
     for (unsigned i = 0; i < ARRAY_LEN(perms); i++) {
         ulong at = page + i * 0x100;
         pmp_set(1 + i, perms[i] | PMP_NAPOT | PMP_L, napot(at, 16));
-        EACH_MODE(m) {
-            EACH_ACCESS(a) {
+        EACH_MODE (m) {
+            EACH_ACCESS (a) {
                 check_about = i << 8 | m << 4 | a;
                 expect_access(__LINE__, m, a, at, allowed(perms[i], a));
                 expect_access(__LINE__, m, a, at + 16, true);
@@ -309,7 +317,7 @@ static void locks(void)
     pmp_set(9, PMP_TOR | PMP_R | PMP_L, (tor + PAGE) >> 2);
     pmp_set(8, 0, 0);
     CHECK_EQ(pmp_addr(8), tor >> 2);
-    EACH_ACCESS(a) {
+    EACH_ACCESS (a) {
         check_about = a;
         expect_access(__LINE__, PRIV_M, a, tor, a == LOAD);
     }

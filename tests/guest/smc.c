@@ -1,6 +1,6 @@
 /*
- * Code that changes: by stores, with and without fence.i, in one page with data, seen at several addresses, across
- * pages, and by new mappings of the page that a jump leads to.
+ * Code that changes: by stores, with and without fence.i, in one page with data, seen at several
+ * addresses, across pages, and by new mappings of the page that a jump leads to.
  */
 #include "guest.h"
 
@@ -15,7 +15,8 @@ static u32 addi_a0(int n)
 static u32 insn_j(int offset)
 {
     u32 o = (u32)offset;
-    return (o >> 20 & 1) << 31 | (o >> 1 & 0x3ff) << 21 | (o >> 11 & 1) << 20 | (o >> 12 & 0xff) << 12 | 0x6f;
+    return (o >> 20 & 1) << 31 | (o >> 1 & 0x3ff) << 21 | (o >> 11 & 1) << 20 |
+           (o >> 12 & 0xff) << 12 | 0x6f;
 }
 
 static u32 insn_jal_ra(int offset)
@@ -46,7 +47,8 @@ static void with_fence_i(void)
     }
 }
 
-/* Two programs one after the other in the same frames, and never a fence.i: the return to U mode is all there is. */
+/* Two programs one after the other in the same frames, and never a fence.i: the return to U mode is
+ * all there is. */
 static void without_fence_i(void)
 {
     begin();
@@ -66,9 +68,10 @@ static void without_fence_i(void)
     }
 }
 
-/* The same as a kernel does it: in S mode with paging, it copies a program into frames that it sees at one address, and
- * the process at another, and goes there by sret. */
-SNIPPET(kernel_exec, "1: lw t0, 0(a0)\n sw t0, 0(a1)\n addi a0, a0, 4\n addi a1, a1, 4\n addi a2, a2, -1\n bnez a2, 1b\n"
+/* The same as a kernel does it: in S mode with paging, it copies a program into frames that it sees
+ * at one address, and the process at another, and goes there by sret. */
+SNIPPET(kernel_exec, "1: lw t0, 0(a0)\n sw t0, 0(a1)\n addi a0, a0, 4\n addi a1, a1, 4\n addi a2, "
+                     "a2, -1\n bnez a2, 1b\n"
                      "csrw sepc, a3\n li t0, 0x100\n csrc sstatus, t0\n li a0, 0\n sret");
 
 static void kernel_without_fence_i(void)
@@ -77,7 +80,8 @@ static void kernel_without_fence_i(void)
     static u32 programs[8][WORDS];
     begin();
     ulong *root = new_space();
-    ulong frame = (ulong)new_page(), store = (ulong)new_page(), user = 0x10000, kernel = 0x40000000, source = 0x41000000;
+    ulong frame = (ulong)new_page(), store = (ulong)new_page(), user = 0x10000, kernel = 0x40000000,
+          source = 0x41000000;
     map(root, user, frame, PTE_USER & ~PTE_W);
     map(root, kernel, frame, PTE_KERNEL & ~PTE_X);
     map(root, source, store, PTE_KERNEL & ~PTE_X);
@@ -85,7 +89,9 @@ static void kernel_without_fence_i(void)
     for (unsigned p = 0; p < 8; p++) {
         for (unsigned k = 0; k < WORDS; k++) {
             /* Odd programs jump about, so that blocks begin in other places. */
-            programs[p][k] = k == WORDS - 1 ? ECALL : p & 1 && k % 5 == 3 ? insn_j(4) : addi_a0((int)(p + k));
+            programs[p][k] = k == WORDS - 1        ? ECALL
+                             : p & 1 && k % 5 == 3 ? insn_j(4)
+                                                   : addi_a0((int)(p + k));
         }
     }
     for (unsigned i = 0; i < 400; i++) {
@@ -128,7 +134,8 @@ static void data_beside_code(void)
         }
         page[32] = 0;
         if (fences) {
-            page[1] = 0x0000100f; /* fence.i in the loop, in place of the load: it counts with a2 as it was */
+            page[1] = 0x0000100f; /* fence.i in the loop, in place of the load: it counts with a2 as
+                                     it was */
         }
         fence_i();
         for (unsigned i = 1; i <= 40; i++) {
@@ -145,18 +152,13 @@ static void writes_itself(void)
     begin();
     volatile u32 *page = new_page();
     static const u32 program[] = {
-        0x00000597,           /* auipc a1, 0 */
-        0x00c5a023,           /* 1: sw a2, 0x20(a1) -- patched below */
-        0x0000100f,           /* fence.i */
-        NOP,
-        NOP,
-        NOP,
-        NOP,
-        NOP,
-        NOP,                  /* becomes addi a0, a0, n */
-        0x00d60633,           /* add a2, a2, a3: n + 1 */
-        0xfff70713,           /* addi a4, a4, -1 */
-        0xfc071ce3,           /* bnez a4, 1b */
+        0x00000597,                          /* auipc a1, 0 */
+        0x00c5a023,                          /* 1: sw a2, 0x20(a1) -- patched below */
+        0x0000100f,                          /* fence.i */
+        NOP,        NOP, NOP, NOP, NOP, NOP, /* becomes addi a0, a0, n */
+        0x00d60633,                          /* add a2, a2, a3: n + 1 */
+        0xfff70713,                          /* addi a4, a4, -1 */
+        0xfc071ce3,                          /* bnez a4, 1b */
         ECALL,
     };
     for (unsigned i = 0; i < ARRAY_LEN(program); i++) {
@@ -182,7 +184,8 @@ static void straddling(void)
     new_page();
     volatile u16 *code = page + PAGE / 2 - 1;
     for (unsigned i = 0; i < 200; i++) {
-        u32 insn = i & 1 ? insn_li_a0((int)i) : 0x00000513 | (i & 0x7ff) << 20 | 1 << 14; /* li, or xori a0, x0 */
+        u32 insn = i & 1 ? insn_li_a0((int)i)
+                         : 0x00000513 | (i & 0x7ff) << 20 | 1 << 14; /* li, or xori a0, x0 */
         code[0] = (u16)insn;
         code[1] = insn >> 16;
         code[2] = (u16)ECALL;
@@ -200,7 +203,8 @@ static void straddling(void)
         Trap t = run(PRIV_S, (void *)code, 0, 0);
         CHECK_EQ(t.a0, i);
     }
-    /* The first half alone: addi a0, x0, 5 or lui a0. (The low half of lui and addi differ, the high half is the same.) */
+    /* The first half alone: addi a0, x0, 5 or lui a0. (The low half of lui and addi differ, the
+     * high half is the same.) */
     for (unsigned i = 0; i < 100; i++) {
         code[1] = 0x0050;
         code[0] = i & 1 ? 0x0513 : 0x0537;
@@ -245,7 +249,8 @@ static void aliases(void)
     map(root, b, frame, PTE_KERNEL & ~PTE_W);
     map(root, c, frame, PTE_KERNEL & ~PTE_X);
     use_space(root, 1);
-    SNIPPET(write_both, "sw a1, 0(a0)\n fence.i\n jalr a2\n mv s0, a0\n jalr a3\n add a0, a0, s0\n ecall");
+    SNIPPET(write_both,
+            "sw a1, 0(a0)\n fence.i\n jalr a2\n mv s0, a0\n jalr a3\n add a0, a0, s0\n ecall");
     volatile u32 *code = (volatile u32 *)frame;
     code[1] = RET;
     for (unsigned i = 0; i < 200; i++) {
@@ -264,16 +269,17 @@ static void remapped_targets(void)
     begin();
     ulong *root = new_space();
     ulong va = 0x20000000;
-    u32 *from[2] = {new_page(), new_page()}, *to[4] = {new_page(), new_page(), new_page(), new_page()};
+    u32 *from[2] = {new_page(), new_page()},
+        *to[4] = {new_page(), new_page(), new_page(), new_page()};
     for (unsigned i = 0; i < 2; i++) {
         /* a0 = 0, then ten times: a0 += i + 1, call the next page; then jump to its end */
         u32 *p = from[i];
         *p++ = insn_li_a0(0);
-        *p++ = 0x00a00593;                     /* li a1, 10 */
+        *p++ = 0x00a00593; /* li a1, 10 */
         *p++ = addi_a0((int)i + 1);
         *p++ = insn_jal_ra(PAGE - 12);
-        *p++ = 0xfff58593;                     /* addi a1, a1, -1 */
-        *p++ = 0xfe059ae3;                     /* bnez a1, -12 */
+        *p++ = 0xfff58593; /* addi a1, a1, -1 */
+        *p++ = 0xfe059ae3; /* bnez a1, -12 */
         *p++ = insn_j(PAGE - 24 + 0x800);
     }
     for (unsigned i = 0; i < 4; i++) {

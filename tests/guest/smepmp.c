@@ -1,23 +1,33 @@
 /*
- * Smepmp: mseccfg.MML gives every combination of L, R, W, X a meaning of its own, MMWP denies M mode what no rule
- * matches, RLB lets locked rules change. The bits are sticky, so the order of the tests matters.
+ * Smepmp: mseccfg.MML gives every combination of L, R, W, X a meaning of its own, MMWP denies M
+ * mode what no rule matches, RLB lets locked rules change. The bits are sticky, so the order of the
+ * tests matters.
  */
 #include "place.h"
 
 enum { MML = 1, MMWP = 2, RLB = 4, L = PMP_L, R = PMP_R, W = PMP_W, X = PMP_X };
 
-/* What M and S/U may do under MML, by LXWR as in pmpcfg: L is index bit 3 (privileged spec, "Smepmp", truth table). */
+/* What M and S/U may do under MML, by LXWR as in pmpcfg: L is index bit 3 (privileged spec,
+ * "Smepmp", truth table). */
 static const struct {
     u8 m, su;
 } truth[16] = {
-    [0] = {0, 0},             [R] = {0, R},
-    [W] = {R | W, R},         [R | W] = {0, R | W},
-    [X] = {0, X},             [R | X] = {0, R | X},
-    [W | X] = {R | W, R | W}, [R | W | X] = {0, R | W | X},
-    [8] = {0, 0},             [8 | R] = {R, 0},
-    [8 | W] = {X, X},         [8 | R | W] = {R | W, 0},
-    [8 | X] = {X, 0},         [8 | R | X] = {R | X, 0},
-    [8 | W | X] = {R | X, X}, [8 | R | W | X] = {R, R},
+    [0] = {0, 0},
+    [R] = {0, R},
+    [W] = {R | W, R},
+    [R | W] = {0, R | W},
+    [X] = {0, X},
+    [R | X] = {0, R | X},
+    [W | X] = {R | W, R | W},
+    [R | W | X] = {0, R | W | X},
+    [8] = {0, 0},
+    [8 | R] = {R, 0},
+    [8 | W] = {X, X},
+    [8 | R | W] = {R | W, 0},
+    [8 | X] = {X, 0},
+    [8 | R | X] = {R | X, 0},
+    [8 | W | X] = {R | X, X},
+    [8 | R | W | X] = {R, R},
 };
 
 static ulong napot(ulong base, ulong size)
@@ -59,7 +69,7 @@ static void truth_table(void)
         static const unsigned modes[] = {PRIV_M, PRIV_S, PRIV_U};
         for (unsigned m = 0; m < 3; m++) {
             u8 can = modes[m] == PRIV_M ? truth[i].m : truth[i].su;
-            EACH_ACCESS(a) {
+            EACH_ACCESS (a) {
                 check_about = i << 8 | modes[m] << 4 | a;
                 if (can >> a & 1) {
                     Trap t = try(modes[m], a, page);
@@ -77,7 +87,8 @@ static void truth_table(void)
     pmp_set(0, 0, 0);
 }
 
-/* Where no rule matches: under MML, M mode reads and writes but does not execute; under MMWP it does nothing. */
+/* Where no rule matches: under MML, M mode reads and writes but does not execute; under MMWP it
+ * does nothing. */
 static void no_rule(void)
 {
     place_at(page, 1);
@@ -92,7 +103,7 @@ static void no_rule(void)
     pmp_set(8, L | R | W | PMP_NAPOT, napot(0, 0x80000000));
     csr_write(CSR_MSECCFG, RLB | MML | MMWP);
     CHECK_EQ(csr_read(CSR_MSECCFG), RLB | MML | MMWP);
-    EACH_ACCESS(a) {
+    EACH_ACCESS (a) {
         EXPECT_ACCESS_FAULT(PRIV_M, a, page);
         EXPECT_ACCESS_FAULT(PRIV_U, a, page);
     }
@@ -101,7 +112,8 @@ static void no_rule(void)
     pmp_set(0, 0, 0);
 }
 
-/* MML and MMWP stay; without RLB locked rules stay, new rules can't let M mode execute, and RLB stays off. */
+/* MML and MMWP stay; without RLB locked rules stay, new rules can't let M mode execute, and RLB
+ * stays off. */
 static void lockdown(void)
 {
     csr_write(CSR_MSECCFG, RLB);

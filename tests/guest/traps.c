@@ -1,4 +1,5 @@
-/* Every exception, from every mode, with its exact epc and tval; delegation; trap returns; what is illegal. */
+/* Every exception, from every mode, with its exact epc and tval; delegation; trap returns; what is
+ * illegal. */
 #include "guest.h"
 
 SNIPPET(do_ecall, "ecall");
@@ -16,7 +17,7 @@ static const unsigned modes[] = {PRIV_U, PRIV_S, PRIV_M};
 
 static void environment_calls(void)
 {
-    EACH_MODE(m) {
+    EACH_MODE (m) {
         Trap t = run(m, do_ecall, 1, 2);
         EXPECT_TRAP(t, CAUSE_ECALL_U + m, do_ecall, 0);
         CHECK_EQ(t.from, m);
@@ -28,7 +29,7 @@ static void environment_calls(void)
 
 static void breakpoints(void)
 {
-    EACH_MODE(m) {
+    EACH_MODE (m) {
         Trap t = run(m, do_ebreak, 0, 0);
         EXPECT_TRAP(t, CAUSE_BREAKPOINT, do_ebreak, t.tval ? (ulong)do_ebreak : 0);
         t = run(m, do_c_ebreak, 0, 0);
@@ -38,9 +39,10 @@ static void breakpoints(void)
 
 static void access_faults(void)
 {
-    EACH_MODE(m) {
+    EACH_MODE (m) {
         EXPECT_TRAP(run(m, do_load, HOLE + 4, 0), CAUSE_LOAD_ACCESS, AFTER_NOP(do_load), HOLE + 4);
-        EXPECT_TRAP(run(m, do_store, HOLE + 8, 0), CAUSE_STORE_ACCESS, AFTER_NOP(do_store), HOLE + 8);
+        EXPECT_TRAP(run(m, do_store, HOLE + 8, 0), CAUSE_STORE_ACCESS, AFTER_NOP(do_store),
+                    HOLE + 8);
         EXPECT_TRAP(run(m, do_jump, HOLE, 0), CAUSE_FETCH_ACCESS, HOLE, HOLE);
         /* jalr clears bit 0 of its target. */
         EXPECT_TRAP(run(m, do_jump, HOLE | 1, 0), CAUSE_FETCH_ACCESS, HOLE, HOLE);
@@ -74,7 +76,8 @@ static void state_after_faults(void)
     }
 }
 
-/* Atomics need alignment: a misaligned-address or an access-fault exception (unprivileged spec, "A"). */
+/* Atomics need alignment: a misaligned-address or an access-fault exception (unprivileged spec,
+ * "A"). */
 static void misaligned_atomics(void)
 {
     static const struct {
@@ -95,11 +98,12 @@ static void misaligned_atomics(void)
 #endif
     };
     static u64 memory[2];
-    EACH_MODE(m) {
+    EACH_MODE (m) {
         for (unsigned i = 0; i < ARRAY_LEN(table); i++) {
             for (unsigned offset = 1; offset < table[i].size; offset++) {
                 check_about = table[i].insn;
-                ulong at = (ulong)memory + offset, cause = table[i].load ? CAUSE_LOAD_MISALIGNED : CAUSE_STORE_MISALIGNED;
+                ulong at = (ulong)memory + offset,
+                      cause = table[i].load ? CAUSE_LOAD_MISALIGNED : CAUSE_STORE_MISALIGNED;
                 Trap t = run_insn(m, table[i].insn, at, 1);
                 if (t.cause == cause + 1) {
                     cause++;
@@ -112,7 +116,8 @@ static void misaligned_atomics(void)
                 continue; /* sc without a reservation may fail before it looks at the address */
             }
             Trap t = run_insn(m, table[i].insn, HOLE, 1);
-            EXPECT_TRAP(t, table[i].load ? CAUSE_LOAD_ACCESS : CAUSE_STORE_ACCESS, insn_buffer, HOLE);
+            EXPECT_TRAP(t, table[i].load ? CAUSE_LOAD_ACCESS : CAUSE_STORE_ACCESS, insn_buffer,
+                        HOLE);
         }
     }
     check_about = 0;
@@ -120,51 +125,51 @@ static void misaligned_atomics(void)
 
 /* Encodings that are illegal on every hart that has what Stag has. */
 static const u32 illegal_words[] = {
-    0x00000000, 0xffffffff,      /* all zeros, all ones */
-    0x0000001f, 0x0000003f, 0x0000007f, /* prefixes of longer instructions */
-    0x40051073,                  /* csrw of a number that no hart has: 0x400 */
-    0x00007003,                  /* load, funct3 = 7 */
-    0x00004023, 0x00007023,      /* store, funct3 = 4, 7 */
-    0x00002063, 0x00003063,      /* branch, funct3 = 2, 3 */
-    0x00001067,                  /* jalr, funct3 = 1 */
-    0x8000101b,                  /* OP-IMM-32: slliw with bit 31 */
-    0x0400403b,                  /* OP-32 with a funct7 that is nobody's */
-    0x06000033,                  /* OP, funct7 = 3 */
-    0x00000057, 0x02007057, 0x80007057, /* OP-V: vadd.vv, vsetvli, vsetvl */
-    0x02050007, 0x02056007,      /* vle8.v, vle32.v */
-    0x02050027,                  /* vse8.v */
-    0x0000000b, 0x0000002b, 0x0000005b, 0x0000007b, /* custom-0 to custom-3 */
-    0x0000006b,                  /* a reserved major opcode */
-    0xa800402f,                  /* AMO, funct3 = 4 */
-    0x0000702f,                  /* AMO, funct3 = 7 */
-    0x1015252f,                  /* lr.w with rs2 = 1 */
-    0x001000f3,                  /* ebreak with rd = 1 */
-    0x00200073,                  /* uret */
-    0x7b200073,                  /* dret */
-    0x22000073, 0x62000073,      /* hfence.vvma, hfence.gvma */
-    0x60054573,                  /* hlv.b */
-    0x02005053, 0x02006053,      /* fadd.d with the rounding modes 5 and 6 */
-    0x06000053,                  /* fadd.q */
-    0x00054007,                  /* flq */
-    0xe4107053,                  /* fclass.h's neighbour: rs2 = 1, funct3 = 7 */
-    0x00050007 | 5 << 12,        /* load-fp, a vector width */
-    0x0000400f,                  /* MISC-MEM, funct3 = 4 */
-    0x0035200f | 1 << 28,        /* cbo with an unknown number */
+    0x00000000,           0xffffffff,             /* all zeros, all ones */
+    0x0000001f,           0x0000003f, 0x0000007f, /* prefixes of longer instructions */
+    0x40051073,                                   /* csrw of a number that no hart has: 0x400 */
+    0x00007003,                                   /* load, funct3 = 7 */
+    0x00004023,           0x00007023,             /* store, funct3 = 4, 7 */
+    0x00002063,           0x00003063,             /* branch, funct3 = 2, 3 */
+    0x00001067,                                   /* jalr, funct3 = 1 */
+    0x8000101b,                                   /* OP-IMM-32: slliw with bit 31 */
+    0x0400403b,                                   /* OP-32 with a funct7 that is nobody's */
+    0x06000033,                                   /* OP, funct7 = 3 */
+    0x00000057,           0x02007057, 0x80007057, /* OP-V: vadd.vv, vsetvli, vsetvl */
+    0x02050007,           0x02056007,             /* vle8.v, vle32.v */
+    0x02050027,                                   /* vse8.v */
+    0x0000000b,           0x0000002b, 0x0000005b, 0x0000007b, /* custom-0 to custom-3 */
+    0x0000006b,                                               /* a reserved major opcode */
+    0xa800402f,                                               /* AMO, funct3 = 4 */
+    0x0000702f,                                               /* AMO, funct3 = 7 */
+    0x1015252f,                                               /* lr.w with rs2 = 1 */
+    0x001000f3,                                               /* ebreak with rd = 1 */
+    0x00200073,                                               /* uret */
+    0x7b200073,                                               /* dret */
+    0x22000073,           0x62000073,                         /* hfence.vvma, hfence.gvma */
+    0x60054573,                                               /* hlv.b */
+    0x02005053,           0x02006053, /* fadd.d with the rounding modes 5 and 6 */
+    0x06000053,                       /* fadd.q */
+    0x00054007,                       /* flq */
+    0xe4107053,                       /* fclass.h's neighbour: rs2 = 1, funct3 = 7 */
+    0x00050007 | 5 << 12,             /* load-fp, a vector width */
+    0x0000400f,                       /* MISC-MEM, funct3 = 4 */
+    0x0035200f | 1 << 28,             /* cbo with an unknown number */
 };
 static const u16 illegal_halves[] = {
-    0x0000, 0x0004,              /* c.addi4spn with immediate 0 */
-    0x6081,                      /* c.lui with immediate 0 */
-    0x6101,                      /* c.addi16sp with immediate 0 */
-    0x8002,                      /* c.jr with rs1 = 0 */
-    0x4002,                      /* c.lwsp with rd = 0 */
+    0x0000, 0x0004, /* c.addi4spn with immediate 0 */
+    0x6081,         /* c.lui with immediate 0 */
+    0x6101,         /* c.addi16sp with immediate 0 */
+    0x8002,         /* c.jr with rs1 = 0 */
+    0x4002,         /* c.lwsp with rd = 0 */
 #if XLEN == 64
-    0x6002,                      /* c.ldsp with rd = 0 */
-    0x2001,                      /* c.addiw with rd = 0 */
+    0x6002, /* c.ldsp with rd = 0 */
+    0x2001, /* c.addiw with rd = 0 */
 #else
-    0x9001, 0x9401,              /* c.srli, c.srai by 32 and more */
-    0x9c01, 0x9c21,              /* c.subw, c.addw */
+    0x9001, 0x9401, /* c.srli, c.srai by 32 and more */
+    0x9c01, 0x9c21, /* c.subw, c.addw */
 #endif
-    0x9c79, 0x9c7d,              /* 100 111 ... 11 110 and 111 01 */
+    0x9c79, 0x9c7d, /* 100 111 ... 11 110 and 111 01 */
 };
 
 static void expect_illegal(unsigned mode, u32 insn)
@@ -177,7 +182,7 @@ static void expect_illegal(unsigned mode, u32 insn)
 
 static void illegal_encodings(void)
 {
-    EACH_MODE(m) {
+    EACH_MODE (m) {
         for (unsigned i = 0; i < ARRAY_LEN(illegal_words); i++) {
             expect_illegal(m, illegal_words[i]);
         }
@@ -187,13 +192,13 @@ static void illegal_encodings(void)
     }
 #if XLEN == 32
     static const u32 rv64_only[] = {
-        0x00003003, 0x00006003, 0x00003023,       /* ld, lwu, sd */
-        0x0000001b, 0x0000101b, 0x0000501b,       /* addiw, slliw, srliw */
-        0x0000003b, 0x4000003b, 0x0200003b,       /* addw, subw, mulw */
-        0x02001013, 0x02005013, 0x42005013,       /* shifts by 32 */
-        0x1000302f, 0x0000302f,                   /* lr.d, amoadd.d */
+        0x00003003, 0x00006003, 0x00003023,             /* ld, lwu, sd */
+        0x0000001b, 0x0000101b, 0x0000501b,             /* addiw, slliw, srliw */
+        0x0000003b, 0x4000003b, 0x0200003b,             /* addw, subw, mulw */
+        0x02001013, 0x02005013, 0x42005013,             /* shifts by 32 */
+        0x1000302f, 0x0000302f,                         /* lr.d, amoadd.d */
         0xe2000053, 0xf2000053, 0xc2200053, 0xd2200053, /* fmv.x.d, fmv.d.x, fcvt.l.d, fcvt.d.l */
-        0x0800003b,                               /* add.uw */
+        0x0800003b,                                     /* add.uw */
     };
     for (unsigned i = 0; i < ARRAY_LEN(rv64_only); i++) {
         expect_illegal(PRIV_S, rv64_only[i]);
@@ -247,7 +252,7 @@ static void delegation(void)
 {
     csr_write(CSR_MEDELEG, ~(ulong)(1 << CAUSE_ECALL_S));
     csr_write(CSR_STVAL, 0x55);
-    EACH_MODE(m) {
+    EACH_MODE (m) {
         unsigned by = m == PRIV_M ? PRIV_M : PRIV_S;
         csr_set(CSR_MSTATUS, MSTATUS_SIE);
         Trap t = run(m, do_load, HOLE, 0);
@@ -261,7 +266,8 @@ static void delegation(void)
             CHECK_EQ(status & MSTATUS_SPP, m == PRIV_S ? MSTATUS_SPP : 0);
             CHECK_EQ(csr_read(CSR_MCAUSE), CAUSE_ECALL_S); /* from stvec */
         } else {
-            CHECK_EQ(csr_read(CSR_SCAUSE), CAUSE_BREAKPOINT); /* as the last delegated trap left it */
+            CHECK_EQ(csr_read(CSR_SCAUSE),
+                     CAUSE_BREAKPOINT); /* as the last delegated trap left it */
         }
         t = run(m, do_jump, HOLE, 0);
         EXPECT_TRAP(t, CAUSE_FETCH_ACCESS, HOLE, HOLE);
@@ -295,7 +301,8 @@ static void delegation(void)
 SNIPPET(read_status, "csrr a0, mstatus\n ecall");
 SNIPPET(set_mprv, "csrs mstatus, a1\n ecall");
 SNIPPET(mret_to_u, "csrw mepc, a0\n li a0, 0x1800\n csrc mstatus, a0\n csrs mstatus, a1\n mret");
-SNIPPET(mret_to_s, "csrw mepc, a0\n li a0, 0x1800\n csrc mstatus, a0\n li a0, 0x800\n csrs mstatus, a0\n csrs mstatus, a1\n mret");
+SNIPPET(mret_to_s, "csrw mepc, a0\n li a0, 0x1800\n csrc mstatus, a0\n li a0, 0x800\n csrs "
+                   "mstatus, a0\n csrs mstatus, a1\n mret");
 SNIPPET(mret_to_m, "csrw mepc, a0\n li a0, 0x1800\n csrs mstatus, a0\n csrs mstatus, a1\n mret");
 SNIPPET(sret_to, "csrw sepc, a0\n csrw sstatus, a1\n sret");
 
@@ -303,7 +310,7 @@ SNIPPET(sret_to, "csrw sepc, a0\n csrw sstatus, a1\n sret");
 static void trap_returns(void)
 {
     static char *const to[] = {[PRIV_U] = mret_to_u, [PRIV_S] = mret_to_s, [PRIV_M] = mret_to_m};
-    EACH_MODE(m) {
+    EACH_MODE (m) {
         Trap t = run(PRIV_M, to[m], (ulong)do_ecall, MSTATUS_MPIE);
         EXPECT_TRAP(t, CAUSE_ECALL_U + m, do_ecall, 0);
         ulong status = csr_read(CSR_MSTATUS);
@@ -328,7 +335,10 @@ static void trap_returns(void)
     static const struct {
         ulong status;
         unsigned mode;
-    } srets[] = {{0, PRIV_U}, {MSTATUS_SPP, PRIV_S}, {MSTATUS_SPIE, PRIV_U}, {MSTATUS_SPP | MSTATUS_SPIE, PRIV_S}};
+    } srets[] = {{0, PRIV_U},
+                 {MSTATUS_SPP, PRIV_S},
+                 {MSTATUS_SPIE, PRIV_U},
+                 {MSTATUS_SPP | MSTATUS_SPIE, PRIV_S}};
     for (unsigned i = 0; i < ARRAY_LEN(srets); i++) {
         for (unsigned from = PRIV_S; from <= PRIV_M; from += 2) {
             t = run(from, sret_to, (ulong)do_ecall, srets[i].status | MSTATUS_FS);
@@ -348,10 +358,16 @@ static void trap_returns(void)
 /* FS: floating point is illegal while it is off, and dirties it. */
 static void floating_point_state(void)
 {
-    enum { FADD_D = 0x02007053, FLD = 0x00053007, FMV_W_X = 0xf0000053, FSD = 0x00053027, C_FLD = 0x2108 };
+    enum {
+        FADD_D = 0x02007053,
+        FLD = 0x00053007,
+        FMV_W_X = 0xf0000053,
+        FSD = 0x00053027,
+        C_FLD = 0x2108
+    };
     static u64 memory;
     static const u32 insns[] = {FADD_D, FLD, FMV_W_X, FSD, C_FLD};
-    EACH_MODE(m) {
+    EACH_MODE (m) {
         csr_clear(CSR_MSTATUS, MSTATUS_FS);
         CHECK_EQ(csr_read(CSR_MSTATUS) & MSTATUS_SD, 0);
         for (unsigned i = 0; i < ARRAY_LEN(insns); i++) {
@@ -382,7 +398,8 @@ static void floating_point_state(void)
         CHECK_EQ(csr_read(CSR_MSTATUS) & MSTATUS_FS, MSTATUS_FS);
         CHECK_EQ(csr_read(CSR_SSTATUS) & MSTATUS_SD, MSTATUS_SD);
     }
-    /* A dynamic rounding mode that is reserved is illegal when it is used, not when it is written. */
+    /* A dynamic rounding mode that is reserved is illegal when it is used, not when it is written.
+     */
     for (unsigned frm = 5; frm < 8; frm++) {
         csr_write(CSR_FRM, frm);
         CHECK_EQ(csr_read(CSR_FRM), frm);

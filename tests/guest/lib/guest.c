@@ -1,7 +1,8 @@
 /* The library of the guest programs. See guest.h. */
 #include "guest.h"
 
-/* ---- Checks and output ------------------------------------------------------------------------ */
+/* ---- Checks and output ------------------------------------------------------------------------
+ */
 
 enum { MAX_REPORTS = 12 }; /* in one test */
 
@@ -121,14 +122,16 @@ void panic(ulong cause, ulong epc, ulong tval)
     finish();
 }
 
-/* ---- Snippets --------------------------------------------------------------------------------- */
+/* ---- Snippets ---------------------------------------------------------------------------------
+ */
 
 Context context;
 bool run_vectored, run_with_mie, run_mprv;
 u32 run_instret;
 void enter(Context *context);
 
-asm(".pushsection .snippets, \"ax\"\n.balign 4096\n.global insn_buffer\ninsn_buffer: .space 4096\n.popsection");
+asm(".pushsection .snippets, \"ax\"\n.balign 4096\n.global insn_buffer\ninsn_buffer: .space "
+    "4096\n.popsection");
 
 Trap run(unsigned mode, const void *pc, ulong a0, ulong a1)
 {
@@ -145,9 +148,14 @@ Trap run(unsigned mode, const void *pc, ulong a0, ulong a1)
 
     status = csr_read(CSR_MSTATUS);
     Trap t = {
-        .cause = csr_read(CSR_MCAUSE), .epc = csr_read(CSR_MEPC), .tval = csr_read(CSR_MTVAL),
-        .from = status >> 11 & 3, .by = PRIV_M, .vector = (unsigned)context.vector,
-        .a0 = context.x[10], .a1 = context.x[11],
+        .cause = csr_read(CSR_MCAUSE),
+        .epc = csr_read(CSR_MEPC),
+        .tval = csr_read(CSR_MTVAL),
+        .from = status >> 11 & 3,
+        .by = PRIV_M,
+        .vector = (unsigned)context.vector,
+        .a0 = context.x[10],
+        .a1 = context.x[11],
     };
     run_mprv = status & MSTATUS_MPRV;
     csr_clear(CSR_MSTATUS, MSTATUS_MPRV);
@@ -189,7 +197,8 @@ void expect_done(const char *file, int line, Trap t)
     check_eq(file, line, "the ecall's tval", t.tval, 0);
 }
 
-/* ---- Paging ----------------------------------------------------------------------------------- */
+/* ---- Paging -----------------------------------------------------------------------------------
+ */
 
 static char *next_page;
 
@@ -263,7 +272,8 @@ void use_bare(void)
     fence_all();
 }
 
-/* ---- The machine ------------------------------------------------------------------------------- */
+/* ---- The machine -------------------------------------------------------------------------------
+ */
 
 u64 mtime(void)
 {
@@ -298,23 +308,32 @@ void menvcfg_clear(u64 bits)
 #endif
 }
 
-#define EACH_PMP(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15)
+#define EACH_PMP(X)                                                                                \
+    X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15)
 
 void pmp_set(unsigned i, u8 cfg, ulong addr)
 {
     unsigned per = XLEN / 8, shift = i % per * 8;
     ulong mask = (ulong)0xff << shift, value = (ulong)cfg << shift;
     switch (i) {
-#define X(n) case n: csr_clear(CSR_PMPCFG0 + n / 4 / (XLEN / 32) * (XLEN / 32), (ulong)3 << (shift + 3)); \
-                     csr_write(CSR_PMPADDR0 + n, addr); break;
-    EACH_PMP(X)
+#define X(n)                                                                                       \
+    case n:                                                                                        \
+        csr_clear(CSR_PMPCFG0 + n / 4 / (XLEN / 32) * (XLEN / 32), (ulong)3 << (shift + 3));       \
+        csr_write(CSR_PMPADDR0 + n, addr);                                                         \
+        break;
+        EACH_PMP(X)
 #undef X
     }
     switch (i / per) {
-#define X(n) case n: csr_write(CSR_PMPCFG0 + n * (XLEN / 32), (csr_read(CSR_PMPCFG0 + n * (XLEN / 32)) & ~mask) | value); break;
-    X(0) X(1)
+#define X(n)                                                                                       \
+    case n:                                                                                        \
+        csr_write(CSR_PMPCFG0 + n * (XLEN / 32),                                                   \
+                  (csr_read(CSR_PMPCFG0 + n * (XLEN / 32)) & ~mask) | value);                      \
+        break;
+        X(0)
+        X(1)
 #if XLEN == 32
-    X(2) X(3)
+        X(2) X(3)
 #endif
 #undef X
     }
@@ -325,10 +344,13 @@ u8 pmp_cfg(unsigned i)
 {
     unsigned per = XLEN / 8, shift = i % per * 8;
     switch (i / per) {
-#define X(n) case n: return (u8)(csr_read(CSR_PMPCFG0 + n * (XLEN / 32)) >> shift);
-    X(0) X(1)
+#define X(n)                                                                                       \
+    case n:                                                                                        \
+        return (u8)(csr_read(CSR_PMPCFG0 + n * (XLEN / 32)) >> shift);
+        X(0)
+        X(1)
 #if XLEN == 32
-    X(2) X(3)
+        X(2) X(3)
 #endif
 #undef X
     }
@@ -338,8 +360,10 @@ u8 pmp_cfg(unsigned i)
 ulong pmp_addr(unsigned i)
 {
     switch (i) {
-#define X(n) case n: return csr_read(CSR_PMPADDR0 + n);
-    EACH_PMP(X)
+#define X(n)                                                                                       \
+    case n:                                                                                        \
+        return csr_read(CSR_PMPADDR0 + n);
+        EACH_PMP(X)
 #undef X
     }
     return 0;

@@ -1,16 +1,18 @@
 /*
- * What the guest programs are written with. A program is a controller in machine mode, in C, that runs small
- * pieces of code ("snippets") in any mode and looks at how they ended:
+ * What the guest programs are written with. A program is a controller in machine mode, in C, that
+ * runs small pieces of code ("snippets") in any mode and looks at how they ended:
  *
  *     SNIPPET(load, "lw a0, (a0)\n ecall");
  *     Trap t = run(PRIV_U, load, 0x1000, 0);
  *     EXPECT_TRAP(t, CAUSE_LOAD_PAGE, load, 0x1000);
  *
- * Every snippet ends by a trap: an ecall when all went well. Traps that are delegated to S mode reach an ecall at
- * stvec, by which they come to the controller too; Trap.by says which mode the hart chose.
+ * Every snippet ends by a trap: an ecall when all went well. Traps that are delegated to S mode
+ * reach an ecall at stvec, by which they come to the controller too; Trap.by says which mode the
+ * hart chose.
  *
- * A program prints one line per test, the failed checks with the line of their source, and ends by virt's
- * finisher: exit status 0, or 1 if a check failed. It runs on anything that looks like QEMU's virt.
+ * A program prints one line per test, the failed checks with the line of their source, and ends by
+ * virt's finisher: exit status 0, or 1 if a check failed. It runs on anything that looks like
+ * QEMU's virt.
  */
 #ifndef GUEST_H
 #define GUEST_H
@@ -58,9 +60,20 @@ void panic(ulong cause, ulong epc, ulong tval) __attribute__((noreturn));
 
 enum { PRIV_U = 0, PRIV_S = 1, PRIV_M = 3 };
 enum {
-    CAUSE_FETCH_MISALIGNED, CAUSE_FETCH_ACCESS, CAUSE_ILLEGAL, CAUSE_BREAKPOINT, CAUSE_LOAD_MISALIGNED, CAUSE_LOAD_ACCESS,
-    CAUSE_STORE_MISALIGNED, CAUSE_STORE_ACCESS, CAUSE_ECALL_U, CAUSE_ECALL_S, CAUSE_ECALL_M = 11,
-    CAUSE_FETCH_PAGE, CAUSE_LOAD_PAGE, CAUSE_STORE_PAGE = 15,
+    CAUSE_FETCH_MISALIGNED,
+    CAUSE_FETCH_ACCESS,
+    CAUSE_ILLEGAL,
+    CAUSE_BREAKPOINT,
+    CAUSE_LOAD_MISALIGNED,
+    CAUSE_LOAD_ACCESS,
+    CAUSE_STORE_MISALIGNED,
+    CAUSE_STORE_ACCESS,
+    CAUSE_ECALL_U,
+    CAUSE_ECALL_S,
+    CAUSE_ECALL_M = 11,
+    CAUSE_FETCH_PAGE,
+    CAUSE_LOAD_PAGE,
+    CAUSE_STORE_PAGE = 15,
 };
 #define INTERRUPT ((ulong)1 << (XLEN - 1))
 enum { IRQ_SSI = 1, IRQ_MSI = 3, IRQ_STI = 5, IRQ_MTI = 7, IRQ_SEI = 9, IRQ_MEI = 11 };
@@ -80,22 +93,85 @@ enum { IRQ_SSI = 1, IRQ_MSI = 3, IRQ_STI = 5, IRQ_MTI = 7, IRQ_SEI = 9, IRQ_MEI 
 #define MSTATUS_TSR ((ulong)1 << 22)
 #define MSTATUS_SD ((ulong)1 << (XLEN - 1))
 
-/* ---- CSRs: by number, since the assembler may not know the names ------------------------------ */
+/* ---- CSRs: by number, since the assembler may not know the names ------------------------------
+ */
 
 enum {
-    CSR_FFLAGS = 1, CSR_FRM, CSR_FCSR, CSR_CYCLE = 0xc00, CSR_TIME, CSR_INSTRET, CSR_HPMCOUNTER3, CSR_CYCLEH = 0xc80,
-    CSR_SSTATUS = 0x100, CSR_SIE = 0x104, CSR_STVEC, CSR_SCOUNTEREN, CSR_SENVCFG = 0x10a, CSR_SSCRATCH = 0x140,
-    CSR_SEPC, CSR_SCAUSE, CSR_STVAL, CSR_SIP, CSR_STIMECMP = 0x14d, CSR_STIMECMPH = 0x15d, CSR_SATP = 0x180,
-    CSR_MSTATUS = 0x300, CSR_MISA, CSR_MEDELEG, CSR_MIDELEG, CSR_MIE, CSR_MTVEC, CSR_MCOUNTEREN, CSR_MENVCFG = 0x30a,
-    CSR_MSTATUSH = 0x310, CSR_MENVCFGH = 0x31a, CSR_MCOUNTINHIBIT = 0x320, CSR_MHPMEVENT3 = 0x323, CSR_MSCRATCH = 0x340, CSR_MEPC,
-    CSR_MCAUSE, CSR_MTVAL, CSR_MIP, CSR_PMPCFG0 = 0x3a0, CSR_PMPADDR0 = 0x3b0, CSR_MSECCFG = 0x747, CSR_MSECCFGH = 0x757,
-    CSR_TSELECT = 0x7a0, CSR_MCYCLE = 0xb00, CSR_MINSTRET = 0xb02, CSR_MHPMCOUNTER3, CSR_MCYCLEH = 0xb80, CSR_MINSTRETH = 0xb82,
-    CSR_MVENDORID = 0xf11, CSR_MARCHID, CSR_MIMPID, CSR_MHARTID, CSR_MCONFIGPTR,
+    CSR_FFLAGS = 1,
+    CSR_FRM,
+    CSR_FCSR,
+    CSR_CYCLE = 0xc00,
+    CSR_TIME,
+    CSR_INSTRET,
+    CSR_HPMCOUNTER3,
+    CSR_CYCLEH = 0xc80,
+    CSR_SSTATUS = 0x100,
+    CSR_SIE = 0x104,
+    CSR_STVEC,
+    CSR_SCOUNTEREN,
+    CSR_SENVCFG = 0x10a,
+    CSR_SSCRATCH = 0x140,
+    CSR_SEPC,
+    CSR_SCAUSE,
+    CSR_STVAL,
+    CSR_SIP,
+    CSR_STIMECMP = 0x14d,
+    CSR_STIMECMPH = 0x15d,
+    CSR_SATP = 0x180,
+    CSR_MSTATUS = 0x300,
+    CSR_MISA,
+    CSR_MEDELEG,
+    CSR_MIDELEG,
+    CSR_MIE,
+    CSR_MTVEC,
+    CSR_MCOUNTEREN,
+    CSR_MENVCFG = 0x30a,
+    CSR_MSTATUSH = 0x310,
+    CSR_MENVCFGH = 0x31a,
+    CSR_MCOUNTINHIBIT = 0x320,
+    CSR_MHPMEVENT3 = 0x323,
+    CSR_MSCRATCH = 0x340,
+    CSR_MEPC,
+    CSR_MCAUSE,
+    CSR_MTVAL,
+    CSR_MIP,
+    CSR_PMPCFG0 = 0x3a0,
+    CSR_PMPADDR0 = 0x3b0,
+    CSR_MSECCFG = 0x747,
+    CSR_MSECCFGH = 0x757,
+    CSR_TSELECT = 0x7a0,
+    CSR_MCYCLE = 0xb00,
+    CSR_MINSTRET = 0xb02,
+    CSR_MHPMCOUNTER3,
+    CSR_MCYCLEH = 0xb80,
+    CSR_MINSTRETH = 0xb82,
+    CSR_MVENDORID = 0xf11,
+    CSR_MARCHID,
+    CSR_MIMPID,
+    CSR_MHARTID,
+    CSR_MCONFIGPTR,
 };
-#define csr_read(n) ({ ulong v_; asm volatile("csrr %0, %1" : "=r"(v_) : "i"(n) : "memory"); v_; })
-#define csr_write(n, v) ({ ulong v_ = (ulong)(v); asm volatile("csrw %0, %1" : : "i"(n), "r"(v_) : "memory"); })
-#define csr_set(n, v) ({ ulong v_ = (ulong)(v); asm volatile("csrs %0, %1" : : "i"(n), "r"(v_) : "memory"); })
-#define csr_clear(n, v) ({ ulong v_ = (ulong)(v); asm volatile("csrc %0, %1" : : "i"(n), "r"(v_) : "memory"); })
+#define csr_read(n)                                                                                \
+    ({                                                                                             \
+        ulong v_;                                                                                  \
+        asm volatile("csrr %0, %1" : "=r"(v_) : "i"(n) : "memory");                                \
+        v_;                                                                                        \
+    })
+#define csr_write(n, v)                                                                            \
+    ({                                                                                             \
+        ulong v_ = (ulong)(v);                                                                     \
+        asm volatile("csrw %0, %1" : : "i"(n), "r"(v_) : "memory");                                \
+    })
+#define csr_set(n, v)                                                                              \
+    ({                                                                                             \
+        ulong v_ = (ulong)(v);                                                                     \
+        asm volatile("csrs %0, %1" : : "i"(n), "r"(v_) : "memory");                                \
+    })
+#define csr_clear(n, v)                                                                            \
+    ({                                                                                             \
+        ulong v_ = (ulong)(v);                                                                     \
+        asm volatile("csrc %0, %1" : : "i"(n), "r"(v_) : "memory");                                \
+    })
 
 /* menvcfg is 64 bits wide; on RV32 in two halves. */
 #define ENVCFG_ADUE ((u64)1 << 61)
@@ -107,13 +183,13 @@ void menvcfg_clear(u64 bits);
 /* ---- Snippets -------------------------------------------------------------------------------- */
 
 /* Position-independent code; on pages that can be mapped for any mode. */
-#define SNIPPET(name, text) \
-    asm(".pushsection .snippets, \"ax\"\n.balign 4\n" #name ":\n" text "\n.popsection\n"); \
+#define SNIPPET(name, text)                                                                        \
+    asm(".pushsection .snippets, \"ax\"\n.balign 4\n" #name ":\n" text "\n.popsection\n");         \
     extern char name[]
 
 typedef struct Context {
-    ulong x[32];   /* x[0] is not used */
-    ulong vector;  /* of trap_vectors */
+    ulong x[32];  /* x[0] is not used */
+    ulong vector; /* of trap_vectors */
 } Context;
 
 typedef struct Trap {
@@ -124,18 +200,19 @@ typedef struct Trap {
     ulong a0, a1;    /* as the snippet left them */
 } Trap;
 
-extern Context context; /* of the last run; set other registers than a0 and a1 before run() */
+extern Context context;   /* of the last run; set other registers than a0 and a1 before run() */
 extern bool run_vectored; /* mtvec's and stvec's mode for run() */
 extern bool run_mprv;     /* mstatus.MPRV at the end of the last run */
 extern bool run_with_mie; /* mstatus.MIE = 1 in the snippet */
-extern u32 run_instret;      /* instructions of the last run, and a constant for the switch */
+extern u32 run_instret;   /* instructions of the last run, and a constant for the switch */
 extern char trap_vectors[], s_vectors[], snippets[], snippets_end[], image_end[];
 
-/* Runs code at pc in `mode` with a0 and a1 until it traps. The other bits of mstatus are the caller's. */
+/* Runs code at pc in `mode` with a0 and a1 until it traps. The other bits of mstatus are the
+ * caller's. */
 Trap run(unsigned mode, const void *pc, ulong a0, ulong a1);
 
 void expect_trap(const char *file, int line, Trap t, ulong cause, ulong epc, ulong tval);
-#define EXPECT_TRAP(t, cause, epc, tval) \
+#define EXPECT_TRAP(t, cause, epc, tval)                                                           \
     expect_trap(__FILE__, __LINE__, t, cause, (ulong)(epc), (ulong)(tval))
 /* It ran to its ecall. */
 void expect_done(const char *file, int line, Trap t);
@@ -166,8 +243,17 @@ static inline void fence_i(void)
 /* ---- Paging ---------------------------------------------------------------------------------- */
 
 enum {
-    PTE_V = 1, PTE_R = 2, PTE_W = 4, PTE_X = 8, PTE_U = 16, PTE_G = 32, PTE_A = 64, PTE_D = 128,
-    PTE_RWX = PTE_R | PTE_W | PTE_X, PTE_AD = PTE_A | PTE_D, PTE_KERNEL = PTE_V | PTE_RWX | PTE_AD,
+    PTE_V = 1,
+    PTE_R = 2,
+    PTE_W = 4,
+    PTE_X = 8,
+    PTE_U = 16,
+    PTE_G = 32,
+    PTE_A = 64,
+    PTE_D = 128,
+    PTE_RWX = PTE_R | PTE_W | PTE_X,
+    PTE_AD = PTE_A | PTE_D,
+    PTE_KERNEL = PTE_V | PTE_RWX | PTE_AD,
     PTE_USER = PTE_KERNEL | PTE_U,
 };
 #if XLEN == 64
@@ -184,10 +270,10 @@ enum { LEVELS = 2, VPN_BITS = 10 };
 enum { PAGE = 4096 };
 #define LEVEL_SIZE(level) ((ulong)PAGE << (VPN_BITS * (level)))
 
-void *new_page(void);              /* zeroed, from the end of the image on */
-void free_pages(void);             /* all of them: tests start afresh */
-ulong *new_space(void);            /* a root table that maps the snippets for S at their physical addresses */
-ulong *pte_at(ulong *root, ulong va, unsigned level);  /* makes the tables on the way */
+void *new_page(void);   /* zeroed, from the end of the image on */
+void free_pages(void);  /* all of them: tests start afresh */
+ulong *new_space(void); /* a root table that maps the snippets for S at their physical addresses */
+ulong *pte_at(ulong *root, ulong va, unsigned level);   /* makes the tables on the way */
 void map(ulong *root, ulong va, ulong pa, ulong flags); /* a page of 4 KiB */
 void map_level(ulong *root, ulong va, ulong pa, ulong flags, unsigned level);
 /* Maps the snippets for U mode too, this much above their physical addresses. */
@@ -218,7 +304,8 @@ static inline void fence_address_asid(ulong va, ulong asid)
     asm volatile("sfence.vma %0, %1" : : "r"(va), "r"(asid) : "memory");
 }
 
-/* ---- The machine ------------------------------------------------------------------------------ */
+/* ---- The machine ------------------------------------------------------------------------------
+ */
 
 #define FINISHER ((volatile u32 *)0x100000)
 #define CLINT_MSIP ((volatile u32 *)0x2000000)
