@@ -6,6 +6,26 @@
 #include "frontend-riscv/csr.h"
 #include "frontend-riscv/translate.h"
 
+enum { CSR_FFLAGS = 0x001, FUNCT3_WRITES = 1 /* csrrw, csrrwi; the low two bits of funct3 */ };
+
+/* fflags is read and replaced around every comparison that must not raise flags: inline, as state that generated
+ * code knows. Bits set or cleared one by one are rarer and take the helper. */
+static bool csr_fflags(Tr *t, const Operands *o, bool write, IrValue operand)
+{
+    if (o->imm != CSR_FFLAGS || !has(t, RISCV_EXT_F) || (write && (t->insn >> 12 & 3) != FUNCT3_WRITES)) {
+        return false;
+    }
+    fp_guard(t, false);
+    IrValue old = ir_0(t->b, IR_getstate, t->x, 2, (s32)offsetof(CpuState, fflags));
+    if (write) {
+        ir_emit(t->b, (IrInsn){.op = IR_setstate, .type = t->x, .src = t->x, .aux = 2,
+                               .a = and(t, operand, imm(t, 31)), .b = IR_NONE, .c = IR_NONE,
+                               .imm = (s32)offsetof(CpuState, fflags)});
+    }
+    put(t, o->rd, old);
+    return true;
+}
+
 /* What the block has to do around a CSR instruction depends on the register's traits. A number that
  * no hart has is illegal at once; whether this hart has it, in this mode, is found when it runs. */
 static void csr(Tr *t, const Operands *o, bool write, IrValue operand)
@@ -13,6 +33,9 @@ static void csr(Tr *t, const Operands *o, bool write, IrValue operand)
     unsigned traits = riscv_csr_traits((unsigned)o->imm);
     s32 insn = (s32)t->insn;
 
+    if (csr_fflags(t, o, write, operand)) {
+        return;
+    }
     if (!(traits & CSR_EXISTS)) {
         end_illegal(t);
     } else if (!write) {
