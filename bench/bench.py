@@ -18,7 +18,6 @@ import json
 import math
 import os
 import platform
-import re
 import select
 import subprocess
 import sys
@@ -28,6 +27,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "scripts", "lib"))
 
+import hostmemory
 import initramfs
 
 CLASSES = {
@@ -173,7 +173,7 @@ class Machine:
                 if "Stag guest: init" in line:
                     took = now - before
                 elif "shell ready" in line:
-                    return took, above_guest_memory(process.pid)
+                    return took, hostmemory.above_guest(process.pid, MEMORY)
         finally:
             process.kill()
             process.wait()
@@ -181,23 +181,6 @@ class Machine:
 
     def version(self):
         return run(self.path, "--version").splitlines()[0]
-
-
-def above_guest_memory(pid):
-    """The process's memory in MiB without the guest's RAM, which is the mapping of exactly that size, or the
-    mappings of exactly that size together. A page that is mapped twice counts once (Pss)."""
-    total = ram = size = 0
-    with open(f"/proc/{pid}/smaps") as file:
-        for line in file:
-            if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
-                start, end = (int(word, 16) for word in line.split()[0].split("-"))
-                size = end - start
-            elif line.startswith("Pss:"):
-                kib = int(line.split()[1])
-                total += kib
-                if size == MEMORY << 20:
-                    ram += kib
-    return (total - ram) / 1024
 
 
 def table(rows):
