@@ -120,7 +120,9 @@ for register, hint in (("sp", "p1"), ("gp", "pall"), ("tp", "s1"), ("t0", "all")
 
 
 def number(match):
-    return str(int(match.group(0), 0))
+    """A number in decimal. A decimal one may start with zeros: the exponent of 1.5e-05."""
+    text = match.group(0)
+    return str(int(text, 16 if "x" in text else 10))
 
 
 def float_value(text):
