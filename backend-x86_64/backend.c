@@ -126,6 +126,7 @@ bool backend_compile(Backend *backend, const IrBlock *block, u32 next_page_expec
     memset(c, 0, offsetof(Compiler, val));
     memset(c->owner, 0xff, sizeof(c->owner));
     memset(c->ghost, 0xff, sizeof(c->ghost));
+    memset(c->xghost, 0xff, sizeof(c->xghost));
     memset(c->xowner, 0xff, sizeof(c->xowner));
     memset(c->home_value, 0xff, sizeof(c->home_value));
     c->backend = backend;
@@ -136,6 +137,8 @@ bool backend_compile(Backend *backend, const IrBlock *block, u32 next_page_expec
     c->a = (Asm){.p = c->start, .exec_delta = (u64)backend->config.space.write_delta};
     c->next_page_expected = next_page_expected;
     c->offset = block->page_offset;
+    c->guarded = -1;
+    c->next_xmm = 12;
     c->x64 = block->xlen == IR_I64;
     out->start = at;
     out->link_count = 0;

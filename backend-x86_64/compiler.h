@@ -209,6 +209,9 @@ typedef struct Compiler {
     IrValue owner[16]; /* value in rdi, rsi */
     IrValue ghost[16]; /* one that nobody needed any more, whose guest register in memory it still equals */
     IrValue xowner[16];
+    IrValue xghost[16];
+    u8 next_xmm; /* scratch register whose ghost goes next */
+    s32 guarded; /* offset of a byte that a guard has found set and nothing has changed since, or -1 */
     IrValue home_value[SLOTS]; /* value that stands for a guest register's contents */
     u8 home_flags[SLOTS];
 
@@ -313,6 +316,7 @@ static inline void release(Compiler *c, IrValue value)
     } else if (v->loc == LOC_XTEMP) {
         if (c->xowner[v->reg] == r) {
             c->xowner[v->reg] = IR_NONE;
+            c->xghost[v->reg] = v->home >= 0 ? r : IR_NONE;
         }
     } else if (v->loc == LOC_SPILL) {
         c->spill_pending[c->spill_pending_count++] = v->spill;
@@ -339,6 +343,7 @@ unsigned need_reg(Compiler *c, bool w, Opnd *o);                  /* ... in a re
 void need_rm(Compiler *c, bool w, Opnd *o);                       /* ... in a register or memory */
 void load_xmm(Compiler *c, unsigned dst, const Opnd *o);
 unsigned need_xmm(Compiler *c, Opnd *o);
+Opnd xopnd(Compiler *c, IrValue value); /* an operand in an xmm register, where it stays */
 void need_xrm(Compiler *c, Opnd *o);
 
 /* memory.c */

@@ -274,6 +274,10 @@ void cold_exit(Compiler *c, const Cold *k)
 
 void sel_guard(Compiler *c, const IrInsn *in)
 {
+    if (c->guarded == in->imm) {
+        return;
+    }
+    c->guarded = in->imm;
     x86(&c->a, 0x80, ALU_CMP, rm_cpu((u32)in->imm), 1);
     emit8(&c->a, 0);
     Cold *k = new_exit(c, EXIT_GUARD);
@@ -301,6 +305,7 @@ void sel_call(Compiler *c, const IrInsn *in)
 {
     Asm *a = &c->a;
     const IrHelper *helper = &c->block->helpers[in->aux];
+    c->guarded = -1;
     for (unsigned i = 0; i < helper->args; i++) {
         const Opnd o = opnd(c, ir_operand(in, i));
         const Rm m = rm_frame(FRAME_ARG + 8 * (s32)i);

@@ -169,12 +169,11 @@ static void sel_arith(Compiler *c, const IrInsn *in, u32 opcode)
         return;
     }
     const bool binary = in->op != IR_fsqrt;
-    Opnd x = opnd(c, in->a), y = binary ? opnd(c, in->b) : x;
-    need_xmm(c, &x);
+    const Opnd x = xopnd(c, in->a);
+    Opnd y = x;
     if (binary) {
+        y = opnd(c, in->b);
         need_xrm(c, &y);
-    } else {
-        y = x;
     }
     const u8 flags = inherited(c, type, in->a);
     release(c, in->a);
@@ -198,9 +197,8 @@ static void sel_fma(Compiler *c, const IrInsn *in, u32 opcode231)
         sel_eval_fp(c, in);
         return;
     }
-    Opnd x = opnd(c, in->a), y = opnd(c, in->b), z = opnd(c, in->c);
-    need_xmm(c, &x);
-    need_xmm(c, &y);
+    const Opnd x = xopnd(c, in->a), y = xopnd(c, in->b);
+    Opnd z = opnd(c, in->c);
     need_xrm(c, &z);
     const u8 from_x = inherited(c, type, in->a), from_y = inherited(c, type, in->b),
              from_z = inherited(c, type, in->c);
@@ -264,9 +262,7 @@ static void sel_fminmax(Compiler *c, const IrInsn *in)
         sel_eval_fp(c, in);
         return;
     }
-    Opnd x = opnd(c, in->a), y = opnd(c, in->b);
-    need_xmm(c, &x);
-    need_xmm(c, &y);
+    const Opnd x = xopnd(c, in->a), y = xopnd(c, in->b);
     const u8 flags = inherited(c, type, in->a) & inherited(c, type, in->b);
     release(c, in->a);
     release(c, in->b);
@@ -314,12 +310,14 @@ static void sel_fcompare(Compiler *c, const IrInsn *in)
         sel_eval_fp(c, in);
         return;
     }
-    Opnd x = opnd(c, in->a), y = opnd(c, in->b);
+    Opnd x, y;
     if (in->op == IR_feq) {
-        need_xmm(c, &x);
+        x = xopnd(c, in->a);
+        y = opnd(c, in->b);
         need_xrm(c, &y);
     } else {
-        need_xmm(c, &y);
+        y = xopnd(c, in->b);
+        x = opnd(c, in->a);
         need_xrm(c, &x);
     }
     release(c, in->a);
@@ -360,8 +358,7 @@ static void sel_fround(Compiler *c, const IrInsn *in)
         sel_eval_fp(c, in);
         return;
     }
-    Opnd x = opnd(c, in->a);
-    need_xmm(c, &x);
+    const Opnd x = xopnd(c, in->a);
     const u8 flags = inherited(c, type, in->a);
     release(c, in->a);
     const unsigned d = (unsigned)dest_xmm(c, &x);
@@ -445,8 +442,7 @@ static void sel_fcvt_if(Compiler *c, const IrInsn *in)
         sel_eval_fp(c, in);
         return;
     }
-    Opnd x = opnd(c, in->a);
-    need_xmm(c, &x);
+    const Opnd x = xopnd(c, in->a);
     release(c, in->a);
     const unsigned d = (unsigned)dest_int(c, NULL, NULL);
     Cold *k = eval_instead(c, d, &x, NULL, NULL);
@@ -498,13 +494,7 @@ static void sel_fsgnj(Compiler *c, const IrInsn *in)
     }
     const Rm sign = rm_data(c, type == IR_F64 ? DATA_SIGN64 : DATA_SIGN32);
     const Rm abs = rm_data(c, type == IR_F64 ? DATA_ABS64 : DATA_ABS32);
-    Opnd x = opnd(c, in->a), y = opnd(c, in->b);
-    need_xmm(c, &x);
-    if (same) {
-        y = x;
-    } else {
-        need_xmm(c, &y);
-    }
+    const Opnd x = xopnd(c, in->a), y = xopnd(c, in->b);
     const u8 flags = inherited(c, type, in->a);
     release(c, in->a);
     release(c, in->b);

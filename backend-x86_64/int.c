@@ -92,7 +92,9 @@ static void sel_alu(Compiler *c, const IrInsn *in, HostAlu op, bool complement)
         x86(a, X_LEA | w_if(w), d, rm_index(x.reg, y.reg, 0, 0), 0);
     } else if (op == ALU_SUB && is_reg(&y, d) && !is_reg(&x, d)) {
         x86(a, 0xf7 | w_if(w), 3, rm_reg(d), 0);
-        alu(c, w, ALU_ADD, d, &x);
+        if (x.kind != O_IMM || x.imm) {
+            alu(c, w, ALU_ADD, d, &x);
+        }
     } else {
         load_int(c, w, d, &x);
         alu(c, w, op, d, &y);

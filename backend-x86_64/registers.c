@@ -161,19 +161,35 @@ int alloc_int(Compiler *c)
     return R14;
 }
 
-/* A free xmm scratch register, or -1. */
+/* An xmm scratch register that no value needs, or -1; the ones with ghosts in turn and last. */
 static int find_xmm(Compiler *c)
 {
     for (unsigned r = 12; r < XSCRATCH; r++) {
-        if (!(c->xbusy >> r & 1) && c->xowner[r] == IR_NONE) {
+        if (!(c->xbusy >> r & 1) && c->xowner[r] == IR_NONE && c->xghost[r] == IR_NONE) {
             c->xbusy |= 1u << r;
             return (int)r;
         }
     }
+    for (unsigned i = 12; i < XSCRATCH; i++) {
+        const unsigned r = c->next_xmm;
+        c->next_xmm = (u8)(r + 1 < XSCRATCH ? r + 1 : 12);
+        if (!(c->xbusy >> r & 1) && c->xowner[r] == IR_NONE) {
+            c->xbusy |= 1u << r;
+            c->xghost[r] = IR_NONE;
+            return (int)r;
+        }
+    }
+    return -1;
+}
+
+/* One whose value can move to memory, or -1. */
+static int steal_xmm(Compiler *c)
+{
     for (unsigned r = 12; r < XSCRATCH; r++) {
         if (!(c->xbusy >> r & 1)) {
             evict_xmm(c, r);
             c->xbusy |= 1u << r;
+            c->xghost[r] = IR_NONE;
             return (int)r;
         }
     }
@@ -182,7 +198,10 @@ static int find_xmm(Compiler *c)
 
 int alloc_xmm(Compiler *c)
 {
-    const int r = find_xmm(c);
+    int r = find_xmm(c);
+    if (r < 0) {
+        r = steal_xmm(c);
+    }
     g_assert(r >= 0); /* no operation needs more */
     return r;
 }
@@ -241,19 +260,25 @@ int dest_xmm(Compiler *c, const Opnd *a)
     if (hint_ok(c, HOME_XMM)) {
         return c->backend->homes[c->val[c->index].hint].reg;
     }
-    if (a && a->kind == O_XMM && a->reg >= 12 && c->xowner[a->reg] == IR_NONE) {
+    if (a && a->kind == O_XMM && a->reg >= 12 && c->xowner[a->reg] == IR_NONE &&
+        c->xghost[a->reg] == IR_NONE) {
         return a->reg;
     }
-    const int free_reg = find_xmm(c);
-    if (free_reg >= 0) {
-        return free_reg;
+    int r = find_xmm(c);
+    if (r >= 0) {
+        return r;
     }
-    /* All hold operands: one that dies here, or one whose value moves to the frame. */
-    for (unsigned r = 12; r < XSCRATCH; r++) {
+    /* An operand's that dies here. */
+    for (r = 12; r < XSCRATCH; r++) {
         if (c->xowner[r] == IR_NONE) {
-            return (int)r;
+            return r;
         }
     }
+    r = steal_xmm(c);
+    if (r >= 0) {
+        return r;
+    }
+    /* All hold operands that are needed later: one moves to memory, its register is overwritten in place. */
     evict_xmm(c, 12);
     return 12;
 }
@@ -286,6 +311,7 @@ void define_xmm(Compiler *c, int reg, u8 flags)
         v->loc = LOC_XTEMP;
         v->reg = (u8)reg;
         v->home = -1;
+        c->xghost[reg] = IR_NONE;
         if (v->uses) {
             c->xowner[reg] = (IrValue)c->index;
         }
@@ -379,6 +405,28 @@ unsigned need_xmm(Compiler *c, Opnd *o)
     return o->reg;
 }
 
+Opnd xopnd(Compiler *c, IrValue value)
+{
+    value = rep(c, value);
+    Opnd o = opnd(c, value);
+    if (o.kind != O_MEM) {
+        need_xmm(c, &o);
+        return o;
+    }
+    need_xmm(c, &o);
+    Val *v = &c->val[value];
+    if (v->loc == LOC_SPILL) {
+        c->spill_pending[c->spill_pending_count++] = v->spill;
+        v->home = -1;
+    } else if (c->home_value[v->home] != value) {
+        return o;
+    }
+    v->loc = LOC_XTEMP;
+    v->reg = o.reg;
+    c->xowner[o.reg] = value;
+    return o;
+}
+
 void need_xrm(Compiler *c, Opnd *o)
 {
     if (o->kind != O_XMM && o->kind != O_MEM) {
@@ -453,17 +501,6 @@ void detach_all_homes(Compiler *c)
     }
 }
 
-/* Whether a value stands in an xmm register. */
-static bool in_xmm(const Compiler *c, const Val *v)
-{
-    return v->loc == LOC_XTEMP || (v->loc == LOC_HOME && c->backend->homes[v->home].kind == HOME_XMM);
-}
-
-static bool in_int(const Compiler *c, const Val *v)
-{
-    return v->loc == LOC_TEMP || (v->loc == LOC_HOME && c->backend->homes[v->home].kind == HOME_INT);
-}
-
 void sel_getreg(Compiler *c, const IrInsn *in)
 {
     const int slot = slot_of(in->imm);
@@ -485,16 +522,22 @@ void sel_getreg(Compiler *c, const IrInsn *in)
     const IrValue current = c->home_value[slot];
     const Home *home = &c->backend->homes[slot];
     if (current != IR_NONE && c->val[current].uses) {
-        Val *cur = &c->val[current];
-        if (as_int ? !in_xmm(c, cur) : !in_int(c, cur)) {
+        /* One place for both, unless one is an integer and the other is not: then they may part later. */
+        if (ir_type_is_int((IrType)c->block->insns[current].type) == as_int) {
             v->rep = current;
-            cur->uses += v->uses;
+            c->val[current].uses += v->uses;
             return;
         }
     } else if (current != IR_NONE && as_int && c->val[current].loc == LOC_TEMP &&
                c->ghost[c->val[current].reg] == current) {
         /* Still in the scratch register that it was computed in. */
         c->owner[c->val[current].reg] = current;
+        c->val[current].uses = v->uses;
+        v->rep = current;
+        return;
+    } else if (current != IR_NONE && !as_int && c->val[current].loc == LOC_XTEMP &&
+               c->xghost[c->val[current].reg] == current) {
+        c->xowner[c->val[current].reg] = current;
         c->val[current].uses = v->uses;
         v->rep = current;
         return;

@@ -77,6 +77,7 @@ static void sel_setstate(Compiler *c, const IrInsn *in)
 {
     static const u32 store[] = {X_MOV_STORE8, X_MOV_STORE | X_66, X_MOV_STORE, X_MOV_STORE | X_W};
     Opnd o = opnd(c, in->a);
+    c->guarded = is_fflags(in) ? c->guarded : -1;
     need_reg(c, in->aux == 3, &o);
     release(c, in->a);
     if (is_fflags(in)) {
