@@ -10,7 +10,8 @@ typedef struct Case {
 extern const Case cases[]; /* ends with a nameless one */
 
 /* A failed case leaves its record (or check number) in case_at and what it found in case_got. */
-u64 case_at[2], case_got[1], amo_cell[2], float_result[1];
+u64 case_at[2], case_got[1], float_result[1];
+u64 amo_cell[2] __attribute__((aligned(16))); /* for 16-byte operands */
 bool run_case(void (*code)(void)); /* true: no difference */
 
 /* Cases use every register, sp, gp and tp included. */
