@@ -113,6 +113,7 @@ struct Exec {
     u32 entries_used;
     GPtrArray *entries_free;
     GPtrArray *waiting; /* CodePages with `waits` */
+    _Atomic u32 waiting_count; /* its length, for a look without the lock */
     GPtrArray *harts;
     u32 miss;
     ExecStats stats;
@@ -320,6 +321,7 @@ static void stop_waiting(Exec *exec, CodePage *page)
     if (page->waits) {
         page->waits = false;
         g_ptr_array_remove_fast(exec->waiting, page);
+        atomic_store(&exec->waiting_count, exec->waiting->len);
     }
 }
 
@@ -383,6 +385,7 @@ static void page_clean(Exec *exec, CpuState *cpu, CodePage *page)
     if (page->bounces > BOUNCE_LIMIT) {
         page->waits = true;
         g_ptr_array_add(exec->waiting, page);
+        atomic_store(&exec->waiting_count, exec->waiting->len);
     } else {
         bus_set_code_page(exec->bus, page->pa, true);
         drop_entries(exec, page->pa, ENTRIES_WRITE);
@@ -402,6 +405,9 @@ static void page_clean(Exec *exec, CpuState *cpu, CodePage *page)
 /* Pages that wait are compared again when they are entered next. */
 static void end_waiting(Exec *exec, bool forget_bounces)
 {
+    if (!atomic_load(&exec->waiting_count)) {
+        return; /* as nearly always */
+    }
     g_rec_mutex_lock(&exec->lock);
     while (exec->waiting->len) {
         CodePage *page = exec->waiting->pdata[exec->waiting->len - 1];
