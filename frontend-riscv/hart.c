@@ -37,7 +37,7 @@ void riscv_hart_reset(Hart *hart, u64 pc)
 
     memset(cpu->x, 0, sizeof(cpu->x));
     memset(cpu->f, 0, sizeof(cpu->f));
-    cpu->pc = pc & hart_xlen_mask(hart);
+    cpu->pc = pc & hart_xlen_mask(hart) & ~(u64)(hart_has(hart, RISCV_EXT_C) ? 1 : 3);
     cpu->status = CPU_OK;
     cpu->refund = 0;
     cpu->frm = 0;
@@ -53,6 +53,7 @@ void riscv_hart_reset(Hart *hart, u64 pc)
     hart->stimecmp = ~(u64)0;
     hart->mcycle_offset = hart->minstret_offset = 0 - cpu_insns(cpu);
 
+    mmu_flush_all(cpu);
     riscv_update_pmp(hart);
     riscv_update_regime(hart);
     riscv_update_fp(hart);

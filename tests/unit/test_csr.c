@@ -43,6 +43,11 @@ void mmu_set_pmp(CpuState *cpu, const PmpState *pmp)
     seen.pmps++;
 }
 
+void mmu_flush_all(CpuState *cpu)
+{
+    (void)cpu;
+}
+
 void mmu_fence(CpuState *cpu, const u64 *va, const u16 *asid)
 {
     (void)cpu;

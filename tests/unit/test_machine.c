@@ -447,10 +447,12 @@ START_TEST(endings)
     GError *err = NULL;
     const char *e = engines[_i];
     g_autofree char *no_reboot = g_strdup_printf("%s -no-reboot", e);
+    g_autofree char *odd = g_strdup_printf("%s -device loader,addr=0x80000001,cpu-num=0", e);
     ck_assert_int_eq(RUN(off, e), 0);
     ck_assert_int_eq(RUN(fail, e), 42);
     ck_assert_int_eq(RUN(fail0, e), 1); /* a failure is never success */
     ck_assert_int_eq(RUN(again, no_reboot), 0);
+    ck_assert_int_eq(RUN(off, odd), 0); /* there is no instruction at an odd address */
 }
 END_TEST
 
