@@ -180,7 +180,7 @@ static void sel_rotate(Compiler *c, const IrInsn *in)
     Opnd x = opnd(c, in->a), y = opnd(c, in->b);
     need_rm(c, w, &x);
     if (y.kind == O_IMM) {
-        const unsigned n = (unsigned)(left ? -y.imm : y.imm) & (w ? 63 : 31);
+        const unsigned n = (left ? 0u - (unsigned)y.imm : (unsigned)y.imm) & (w ? 63 : 31);
         release(c, in->a);
         release(c, in->b);
         const unsigned d = (unsigned)dest_int(c, &x, NULL);

@@ -14,13 +14,26 @@
 #include "core/ir/builder.h"
 #include "softmmu/softmmu.h"
 
+/* Address sanitizer's shadow stands where aliases of guest memory have to be unmapped. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
 enum { CODE_BYTES = 4 << 20, PAGES = 8, RAM_BYTES = PAGES * 4096 };
 
 /* Guest pages from DATA_VA on: 0..3 plain memory, 4 without table entries, 5 read-only, 6 unmapped, 7 plain. The last
  * page also stands at the top of the address space. */
 #define DATA_VA 0x40000000u
 #define CODE_VA 0x50000000u
-#define HOST_RAM ((u8 *)0x1000000000)
+#define HOST_RAM ((u8 *)0x201000000000)
 
 static struct World {
     Backend *backend;
@@ -181,7 +194,8 @@ static void world_open(IrType xlen, bool canonical_test)
 
     BackendConfig config = {
         .space = w.space, .stub_area = (u32)(uintptr_t)w.space.exec, .stub_area_size = BACKEND_STUB_AREA,
-        .hot = hot, .hot_count = ARRAY_LEN(hot), .canonical_test = canonical_test, .xlen = xlen,
+        .hot = hot, .hot_count = ARRAY_LEN(hot), .canonical_test = canonical_test || SANITIZED,
+        .xlen = xlen,
     };
     GError *err = NULL;
     w.backend = backend_new(&config, &err);
