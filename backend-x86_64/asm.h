@@ -1,7 +1,8 @@
 /*
- * A small assembler for the instructions that the backend emits. Each encoder appends one instruction at
- * a->p. An instruction is named by a number that holds its opcode byte, map, mandatory prefix and operand size,
- * as the manual prints them; an operand that may be a register or memory is an Rm.
+ * A small assembler for the instructions that the backend emits. Each encoder appends one
+ * instruction at a->p. An instruction is named by a number that holds its opcode byte, map,
+ * mandatory prefix and operand size, as the manual prints them; an operand that may be a register
+ * or memory is an Rm.
  *
  * Code is written through the writable mapping; the address that it runs at is `p - exec_delta`.
  */
@@ -18,41 +19,95 @@ typedef enum HostReg {
 
 /* Condition codes, as in the low four bits of jcc, setcc and cmovcc. */
 typedef enum HostCond {
-    CC_O, CC_NO, CC_B, CC_AE, CC_E, CC_NE, CC_BE, CC_A, CC_S, CC_NS, CC_P, CC_NP, CC_L, CC_GE, CC_LE, CC_G,
+    CC_O,
+    CC_NO,
+    CC_B,
+    CC_AE,
+    CC_E,
+    CC_NE,
+    CC_BE,
+    CC_A,
+    CC_S,
+    CC_NS,
+    CC_P,
+    CC_NP,
+    CC_L,
+    CC_GE,
+    CC_LE,
+    CC_G,
 } HostCond;
 
 enum {
-    X_0F = 1 << 8, X_0F38 = 2 << 8, X_0F3A = 3 << 8,    /* opcode map */
-    X_66 = 1 << 16, X_F3 = 2 << 16, X_F2 = 3 << 16,     /* mandatory prefix, numbered as VEX.pp */
-    X_W = 1 << 20,                                      /* 64-bit operands (VEX.W) */
-    X_BYTE = 1 << 21,                                   /* the register operand is a byte register */
-    X_BYTE_RM = 1 << 22,                                /* ... the Rm operand, if it is a register */
+    X_0F = 1 << 8,
+    X_0F38 = 2 << 8,
+    X_0F3A = 3 << 8, /* opcode map */
+    X_66 = 1 << 16,
+    X_F3 = 2 << 16,
+    X_F2 = 3 << 16,      /* mandatory prefix, numbered as VEX.pp */
+    X_W = 1 << 20,       /* 64-bit operands (VEX.W) */
+    X_BYTE = 1 << 21,    /* the register operand is a byte register */
+    X_BYTE_RM = 1 << 22, /* ... the Rm operand, if it is a register */
 };
 
 /* Opcodes that more than one place uses. */
 enum {
-    X_MOV_LOAD = 0x8b, X_MOV_STORE = 0x89, X_MOV_STORE8 = 0x88 | X_BYTE, X_LEA = 0x8d,
+    X_MOV_LOAD = 0x8b,
+    X_MOV_STORE = 0x89,
+    X_MOV_STORE8 = 0x88 | X_BYTE,
+    X_LEA = 0x8d,
     X_MOVSXD = 0x63 | X_W,
-    X_MOVZX8 = 0xb6 | X_0F | X_BYTE_RM, X_MOVZX16 = 0xb7 | X_0F,
-    X_MOVSX8 = 0xbe | X_0F | X_BYTE_RM, X_MOVSX16 = 0xbf | X_0F,
-    X_TEST = 0x85, X_IMUL = 0xaf | X_0F,
-    X_LZCNT = 0xbd | X_0F | X_F3, X_TZCNT = 0xbc | X_0F | X_F3, X_POPCNT = 0xb8 | X_0F | X_F3,
-    X_XCHG = 0x87, X_XADD = 0xc1 | X_0F, X_CMPXCHG = 0xb1 | X_0F,
+    X_MOVZX8 = 0xb6 | X_0F | X_BYTE_RM,
+    X_MOVZX16 = 0xb7 | X_0F,
+    X_MOVSX8 = 0xbe | X_0F | X_BYTE_RM,
+    X_MOVSX16 = 0xbf | X_0F,
+    X_TEST = 0x85,
+    X_IMUL = 0xaf | X_0F,
+    X_LZCNT = 0xbd | X_0F | X_F3,
+    X_TZCNT = 0xbc | X_0F | X_F3,
+    X_POPCNT = 0xb8 | X_0F | X_F3,
+    X_XCHG = 0x87,
+    X_XADD = 0xc1 | X_0F,
+    X_CMPXCHG = 0xb1 | X_0F,
     /* VEX */
-    V_SHLX = 0xf7 | X_0F38 | X_66, V_SHRX = 0xf7 | X_0F38 | X_F2, V_SARX = 0xf7 | X_0F38 | X_F3,
-    V_BEXTR = 0xf7 | X_0F38, V_ANDN = 0xf2 | X_0F38, V_MULX = 0xf6 | X_0F38 | X_F2,
+    V_SHLX = 0xf7 | X_0F38 | X_66,
+    V_SHRX = 0xf7 | X_0F38 | X_F2,
+    V_SARX = 0xf7 | X_0F38 | X_F3,
+    V_BEXTR = 0xf7 | X_0F38,
+    V_ANDN = 0xf2 | X_0F38,
+    V_MULX = 0xf6 | X_0F38 | X_F2,
     V_RORX = 0xf0 | X_0F3A | X_F2,
-    V_MOVD_LOAD = 0x6e | X_0F | X_66, V_MOVD_STORE = 0x7e | X_0F | X_66, /* with X_W: movq */
-    V_MOVSD_LOAD = 0x10 | X_0F | X_F2, V_MOVSD_STORE = 0x11 | X_0F | X_F2,
-    V_MOVSS_LOAD = 0x10 | X_0F | X_F3, V_MOVSS_STORE = 0x11 | X_0F | X_F3,
-    V_MOVAPS = 0x28 | X_0F, V_PEXTRW = 0x15 | X_0F3A | X_66, V_PEXTRB = 0x14 | X_0F3A | X_66,
-    V_PINSRW = 0xc4 | X_0F | X_66, V_PCMPEQB = 0x74 | X_0F | X_66, V_PCMPEQD = 0x76 | X_0F | X_66,
-    V_PTEST = 0x17 | X_0F38 | X_66, V_ANDPS = 0x54 | X_0F, V_ANDNPS = 0x55 | X_0F, V_ORPS = 0x56 | X_0F, V_XORPS = 0x57 | X_0F,
-    V_STMXCSR = 0xae | X_0F, V_LDMXCSR = 0xae | X_0F, /* /3 and /2 */
+    V_MOVD_LOAD = 0x6e | X_0F | X_66,
+    V_MOVD_STORE = 0x7e | X_0F | X_66, /* with X_W: movq */
+    V_MOVSD_LOAD = 0x10 | X_0F | X_F2,
+    V_MOVSD_STORE = 0x11 | X_0F | X_F2,
+    V_MOVSS_LOAD = 0x10 | X_0F | X_F3,
+    V_MOVSS_STORE = 0x11 | X_0F | X_F3,
+    V_MOVAPS = 0x28 | X_0F,
+    V_PEXTRW = 0x15 | X_0F3A | X_66,
+    V_PEXTRB = 0x14 | X_0F3A | X_66,
+    V_PINSRW = 0xc4 | X_0F | X_66,
+    V_PCMPEQB = 0x74 | X_0F | X_66,
+    V_PCMPEQD = 0x76 | X_0F | X_66,
+    V_PTEST = 0x17 | X_0F38 | X_66,
+    V_ANDPS = 0x54 | X_0F,
+    V_ANDNPS = 0x55 | X_0F,
+    V_ORPS = 0x56 | X_0F,
+    V_XORPS = 0x57 | X_0F,
+    V_STMXCSR = 0xae | X_0F,
+    V_LDMXCSR = 0xae | X_0F, /* /3 and /2 */
 };
 
 /* Two-operand arithmetic, as in the opcode's bits 5:3 and the immediate form's /digit. */
-typedef enum HostAlu { ALU_ADD, ALU_OR, ALU_ADC, ALU_SBB, ALU_AND, ALU_SUB, ALU_XOR, ALU_CMP } HostAlu;
+typedef enum HostAlu {
+    ALU_ADD,
+    ALU_OR,
+    ALU_ADC,
+    ALU_SBB,
+    ALU_AND,
+    ALU_SUB,
+    ALU_XOR,
+    ALU_CMP
+} HostAlu;
 
 typedef enum RmMode { RM_REG, RM_BASE, RM_INDEX, RM_RIP } RmMode;
 
@@ -77,7 +132,8 @@ static inline Rm rm_mem(unsigned base, s32 disp)
 
 static inline Rm rm_index(unsigned base, unsigned index, unsigned scale, s32 disp)
 {
-    return (Rm){.mode = RM_INDEX, .base = (u8)base, .index = (u8)index, .scale = (u8)scale, .disp = disp};
+    return (Rm){
+        .mode = RM_INDEX, .base = (u8)base, .index = (u8)index, .scale = (u8)scale, .disp = disp};
 }
 
 /* Memory within the code space, by its code address. */
@@ -168,12 +224,14 @@ ALWAYS_INLINE void x86(Asm *a, u32 opcode, unsigned reg, Rm m, unsigned imm_byte
     if (pp) {
         *p++ = pp == 1 ? 0x66 : pp == 2 ? 0xf3 : 0xf2;
     }
-    unsigned rex = (opcode & X_W ? 8u : 0u) | (reg >> 3) << 2 | (m.mode == RM_RIP ? 0 : m.base >> 3u);
+    unsigned rex =
+        (opcode & X_W ? 8u : 0u) | (reg >> 3) << 2 | (m.mode == RM_RIP ? 0 : m.base >> 3u);
     if (m.mode == RM_INDEX) {
         rex |= (m.index >> 3u) << 1;
     }
     *p = (u8)(0x40 | rex);
-    p += rex || ((opcode & X_BYTE) && reg >= 4) || ((opcode & X_BYTE_RM) && m.mode == RM_REG && m.base >= 4);
+    p += rex || ((opcode & X_BYTE) && reg >= 4) ||
+         ((opcode & X_BYTE_RM) && m.mode == RM_REG && m.base >= 4);
     if (map) {
         *p++ = 0x0f;
         if (map > 1) {
@@ -184,12 +242,13 @@ ALWAYS_INLINE void x86(Asm *a, u32 opcode, unsigned reg, Rm m, unsigned imm_byte
     a->p = put_modrm(a, p, reg, m, imm_bytes);
 }
 
-/* A VEX-encoded one: reg and m as above, v the additional source (0 where there is none: see vex2). */
+/* A VEX-encoded one: reg and m as above, v the additional source (0 where there is none). */
 ALWAYS_INLINE void vex(Asm *a, u32 opcode, unsigned reg, unsigned v, Rm m, unsigned imm_bytes)
 {
     const unsigned map = opcode >> 8 & 3, pp = opcode >> 16 & 3, w = opcode & X_W ? 0x80 : 0;
     const unsigned not_r = reg & 8 ? 0 : 0x80;
-    const unsigned x = m.mode == RM_INDEX ? m.index & 8u : 0, b = m.mode == RM_RIP ? 0 : m.base & 8u;
+    const unsigned x = m.mode == RM_INDEX ? m.index & 8u : 0,
+                   b = m.mode == RM_RIP ? 0 : m.base & 8u;
     const unsigned low = (~v & 15) << 3 | pp;
     u8 *p = a->p;
     if (map == 1 && !w && !x && !b) {
@@ -321,7 +380,8 @@ ALWAYS_INLINE u8 *jmp_fwd(Asm *a)
     return a->p - 4;
 }
 
-/* Makes the jump whose displacement is at `at` lead to `target` (an address in the writable mapping). */
+/* Makes the jump whose displacement is at `at` lead to `target` (an address in the writable
+ * mapping). */
 ALWAYS_INLINE void bind_to(u8 *at, const u8 *target)
 {
     const s32 d = (s32)(target - (at + 4));

@@ -1,6 +1,7 @@
 /*
- * The backend's face: makes a backend, compiles blocks, enters code, patches links. Nothing here changes after
- * backend_new but code and links, so any thread may call it; each thread has its own compiler state.
+ * The backend's face: makes a backend, compiles blocks, enters code, patches links. Nothing here
+ * changes after backend_new but code and links, so any thread may call it; each thread has its own
+ * compiler state.
  */
 #include <cpuid.h>
 
@@ -14,16 +15,19 @@ bool backend_host_ok(GError **err)
         u8 reg; /* 1 = ebx, 2 = ecx */
         u8 bit;
     } needed[] = {
-        {"SSE4.2", 1, 2, 20}, {"PCLMULQDQ", 1, 2, 1}, {"FMA", 1, 2, 12}, {"MOVBE", 1, 2, 22},
-        {"POPCNT", 1, 2, 23}, {"AVX", 1, 2, 28}, {"BMI1", 7, 1, 3}, {"AVX2", 7, 1, 5}, {"BMI2", 7, 1, 8},
-        {"LZCNT", 0x80000001, 2, 5},
+        {"SSE4.2", 1, 2, 20}, {"PCLMULQDQ", 1, 2, 1},      {"FMA", 1, 2, 12}, {"MOVBE", 1, 2, 22},
+        {"POPCNT", 1, 2, 23}, {"AVX", 1, 2, 28},           {"BMI1", 7, 1, 3}, {"AVX2", 7, 1, 5},
+        {"BMI2", 7, 1, 8},    {"LZCNT", 0x80000001, 2, 5},
     };
     for (unsigned i = 0; i < ARRAY_LEN(needed); i++) {
         u32 r[4] = {0};
         if (!__get_cpuid_count(needed[i].leaf, 0, &r[0], &r[1], &r[2], &r[3]) ||
             !(r[needed[i].reg] >> needed[i].bit & 1)) {
-            return stag_error(err, "This host's CPU lacks %s, which the translator needs (x86-64-v3); use "
-                                   "-accel interp.", needed[i].name);
+            return stag_error(
+                err,
+                "This host's CPU lacks %s, which the translator needs (x86-64-v3); use "
+                "-accel interp.",
+                needed[i].name);
         }
     }
     /* The operating system has to save the AVX registers. */
@@ -43,7 +47,8 @@ static void map_registers(Backend *b)
 {
     static const u8 ints[MAPPED_INTS] = {RAX, RBX, RCX, RDX, R8, R9, R10, R11, R12};
     for (unsigned i = 0; i < SLOTS; i++) {
-        b->homes[i] = (Home){.kind = HOME_MEM, .opnd_kind = O_MEM, .reg = RBP, .disp = (s16)cpu_disp(8 * i)};
+        b->homes[i] =
+            (Home){.kind = HOME_MEM, .opnd_kind = O_MEM, .reg = RBP, .disp = (s16)cpu_disp(8 * i)};
     }
     unsigned int_count = 0, float_count = 0;
     for (unsigned i = 0; i < b->config.hot_count; i++) {
@@ -114,8 +119,8 @@ void backend_set_find_block(Backend *backend, BackendFindBlock fn, void *opaque)
     backend->find_block = fn;
 }
 
-bool backend_compile(Backend *backend, const IrBlock *block, u32 next_page_expected, u32 at, u32 room,
-                     CompiledBlock *out)
+bool backend_compile(Backend *backend, const IrBlock *block, u32 next_page_expected, u32 at,
+                     u32 room, CompiledBlock *out)
 {
     static GPrivate compiler_key = G_PRIVATE_INIT(g_free);
     Compiler *c = g_private_get(&compiler_key);
@@ -162,7 +167,8 @@ CpuExit backend_enter(Backend *backend, CpuState *cpu, u32 entry, u32 *link_jump
 /* Stores a word of code that other threads may be running. */
 static void patch(const Backend *backend, u32 address, u32 value)
 {
-    __atomic_store_n((u32 *)code_writable(&backend->config.space, address), value, __ATOMIC_SEQ_CST);
+    __atomic_store_n((u32 *)code_writable(&backend->config.space, address), value,
+                     __ATOMIC_SEQ_CST);
 }
 
 void backend_link(const Backend *backend, const CodeLink *link, u32 target, u32 page)

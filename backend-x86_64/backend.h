@@ -1,5 +1,6 @@
 /*
- * The x86-64 backend's face: compile a block of IR to host code, run code, and the few facts that linking needs.
+ * The x86-64 backend's face: compile a block of IR to host code, run code, and the few facts that
+ * linking needs.
  *
  * Register assignment, the same at every block boundary (so a jump between blocks moves nothing):
  *   rbp       &cpu->x[16]               r15      cpu->view
@@ -26,7 +27,8 @@ typedef struct BackendHotReg {
 
 typedef struct BackendConfig {
     CodeSpace space;
-    u32 stub_area;  /* code address of stub_area_size bytes at the start of the space, for the backend's shared stubs */
+    u32 stub_area; /* code address of stub_area_size bytes at the start of the space, for the
+                      backend's shared stubs */
     u32 stub_area_size;
     const BackendHotReg *hot;
     unsigned hot_count;
@@ -34,34 +36,39 @@ typedef struct BackendConfig {
     IrType xlen;
 } BackendConfig;
 
-/* Whether this host has what generated code needs (x86-64-v3: AVX2, BMI1/2, FMA). false with a sentence. */
+/* Whether this host has what generated code needs (x86-64-v3: AVX2, BMI1/2, FMA). false with a
+ * sentence. */
 bool backend_host_ok(GError **err);
 
-/* Writes the shared stubs and installs the host-fault handler (SIGSEGV/SIGBUS, chained) for accesses through the aliasing layout.
- * *config is copied. */
+/* Writes the shared stubs and installs the host-fault handler (SIGSEGV/SIGBUS, chained) for
+ * accesses through the aliasing layout. *config is copied. */
 Backend *backend_new(const BackendConfig *config, GError **err);
 void backend_free(Backend *backend);
 
-/* Compiles `block` at code address `at` with `room` bytes free there (writable through the write mapping). Returns false if
- * the room does not suffice (nothing is published; try elsewhere). Any thread; two threads may compile at once.
- * `next_page_expected`: for blocks with guard_next_page: the address that the next page's execute entry must lead to. */
-bool backend_compile(Backend *backend, const IrBlock *block, u32 next_page_expected, u32 at, u32 room,
-                     CompiledBlock *out);
+/* Compiles `block` at code address `at` with `room` bytes free there (writable through the write
+ * mapping). Returns false if the room does not suffice (nothing is published; try elsewhere). Any
+ * thread; two threads may compile at once. `next_page_expected`: for blocks with guard_next_page:
+ * the address that the next page's execute entry must lead to. */
+bool backend_compile(Backend *backend, const IrBlock *block, u32 next_page_expected, u32 at,
+                     u32 room, CompiledBlock *out);
 
-/* The code address to put where a page has no block (leaves with EXIT_NEXT; pc = the address that was jumped to). */
+/* The code address to put where a page has no block (leaves with EXIT_NEXT; pc = the address that
+ * was jumped to). */
 u32 backend_miss_stub(const Backend *backend);
 
-/* Runs code at code address `entry` for the block at cpu->pc until it leaves. MXCSR, callee-saved registers and signal state are the host's
- * again afterwards; fflags are folded into cpu->fflags. For EXIT_LINK, *link_jump is the CodeLink.jump of the jump that was taken
- * (0 otherwise). */
+/* Runs code at code address `entry` for the block at cpu->pc until it leaves. MXCSR, callee-saved
+ * registers and signal state are the host's again afterwards; fflags are folded into cpu->fflags.
+ * For EXIT_LINK, *link_jump is the CodeLink.jump of the jump that was taken (0 otherwise). */
 CpuExit backend_enter(Backend *backend, CpuState *cpu, u32 entry, u32 *link_jump);
 
-/* Patches a link of a block to code address `target` (and descriptor `page`, ignored within a page), or undoes it. */
+/* Patches a link of a block to code address `target` (and descriptor `page`, ignored within a
+ * page), or undoes it. */
 void backend_link(const Backend *backend, const CodeLink *link, u32 target, u32 page);
 void backend_unlink(const Backend *backend, const CodeLink *link);
 
-/* Finds the tables of the block that holds a host code address, for host faults; set by the translator. Async-signal-safe.
- * Returns the CompiledBlock.start and tables; false: not in a block. */
+/* Finds the tables of the block that holds a host code address, for host faults; set by the
+ * translator. Async-signal-safe. Returns the CompiledBlock.start and tables; false: not in a block.
+ */
 typedef bool (*BackendFindBlock)(void *opaque, u32 address, u32 *start, u32 *tables);
 void backend_set_find_block(Backend *backend, BackendFindBlock fn, void *opaque);
 
@@ -69,7 +76,8 @@ void backend_set_find_block(Backend *backend, BackendFindBlock fn, void *opaque)
 void backend_disassemble(FILE *out, const Backend *backend, u32 start, u32 size);
 
 /* printf-able name of a shared stub that holds this address, or NULL: for -perfmap. */
-void backend_for_each_stub(const Backend *backend, void (*fn)(void *opaque, const char *name, u32 start, u32 size),
+void backend_for_each_stub(const Backend *backend,
+                           void (*fn)(void *opaque, const char *name, u32 start, u32 size),
                            void *opaque);
 
 #endif

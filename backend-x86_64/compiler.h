@@ -1,17 +1,17 @@
 /*
- * The compiler's state while it walks over one block, and the small set of operations on values and registers that
- * selection is written with. Private to the backend.
+ * The compiler's state while it walks over one block, and the small set of operations on values and
+ * registers that selection is written with. Private to the backend.
  *
  * Where a value can be:
  *   LOC_CONST   nowhere: it is an immediate
- *   LOC_HOME    in a guest register: its host register if it is mapped, else its slot in CpuState. getreg makes
- *               such an alias and costs nothing; only when the register is overwritten while the
- *               value is still needed is it copied away
+ *   LOC_HOME    in a guest register: its host register if it is mapped, else its slot in CpuState.
+ *               getreg makes such an alias and costs nothing; only when the register is
+ *               overwritten while the value is still needed is it copied away
  *   LOC_TEMP    in rdi or rsi; `home` says whether a guest register in memory holds the same
  *   LOC_XTEMP   in xmm12, xmm13 or xmm14
  *   LOC_SPILL   on the host stack
- * Operations compute straight into a mapped guest register when the backward pass has found that a setreg of it
- * follows before anything can observe the register (Val.hint).
+ * Operations compute straight into a mapped guest register when the backward pass has found that a
+ * setreg of it follows before anything can observe the register (Val.hint).
  */
 #ifndef STAG_BACKEND_X86_64_COMPILER_H
 #define STAG_BACKEND_X86_64_COMPILER_H
@@ -22,18 +22,19 @@
 #include "softmmu/view.h"
 
 enum {
-    SLOTS = 64,            /* x0..x31, f0..f31 */
+    SLOTS = 64, /* x0..x31, f0..f31 */
     MAPPED_INTS = 9,
     MAPPED_FLOATS = 12,
-    XSCRATCH = 15,         /* xmm15 belongs to the operation in progress */
-    BEXTR_INDEX = VIEW_PAGE_SHIFT | VIEW_INDEX_BITS << 8, /* r14: bextr gives the table index of an address */
-    HOT_MARGIN = 512,      /* more bytes than the code of one record */
-    CALL_MARGIN = 2048,    /* ... of a call, which may move all guest registers' old values */
-    COLD_MARGIN = 256,     /* ... its cold part and tables, each */
+    XSCRATCH = 15, /* xmm15 belongs to the operation in progress */
+    /* In r14: bextr by it gives the table index of an address. */
+    BEXTR_INDEX = VIEW_PAGE_SHIFT | VIEW_INDEX_BITS << 8,
+    HOT_MARGIN = 512,   /* more bytes than the code of one record */
+    CALL_MARGIN = 2048, /* ... of a call, which may move all guest registers' old values */
+    COLD_MARGIN = 256,  /* ... its cold part and tables, each */
     MAX_COLD = 3 * IR_MAX_INSNS,
 };
 
-/* The host stack frame of generated code, from rsp. A stub that was called sees it 8 bytes higher. */
+/* The host stack frame of generated code, from rsp. A called stub sees it 8 bytes higher. */
 enum {
     FRAME_PACKED = 0,      /* u32: page offset of the instruction | instructions to refund << 12 */
     FRAME_RESULT = 8,
@@ -77,22 +78,26 @@ typedef struct Home {
 /* Shared code and data in the stub area, by code address. */
 typedef struct Stubs {
     u32 enter, miss;
-    u32 fold;          /* table: MXCSR bits 5:0 to fflags */
-    u32 leave;         /* esi = CpuExit, edi = link jump; pc and budget are right */
-    u32 exit_packed[EXIT_HALT + 1]; /* esi = packed: before an instruction (budget, trap, guard, next page) */
-    u32 exit_after[EXIT_HALT + 1];  /* esi = target as page offset, edi = link (next, link) */
-    u32 exit_jump;     /* rdi = target address: EXIT_NEXT */
-    u32 exit_status;   /* esi = packed: the helper's status decides (leave) */
+    u32 fold;  /* table: MXCSR bits 5:0 to fflags */
+    u32 leave; /* esi = CpuExit, edi = link jump; pc and budget are right */
+    /* Before an instruction (budget, trap, guard, next page): esi = packed. */
+    u32 exit_packed[EXIT_HALT + 1];
+    /* After one (next, link): esi = target as page offset, edi = link. */
+    u32 exit_after[EXIT_HALT + 1];
+    u32 exit_jump;         /* rdi = target address: EXIT_NEXT */
+    u32 exit_status;       /* esi = packed: the helper's status decides (leave) */
     u32 load[4], store[4]; /* rdi = va, rsi = value */
-    u32 crosses[4];    /* r14 = va: flags are "be" if an access of the size stays in the page; restores r14 */
-    u32 atomic;        /* arguments in the frame */
+    /* r14 = va: the flags are "be" if an access of the size stays in the page. Restores r14. */
+    u32 crosses[4];
+    u32 atomic; /* arguments in the frame */
     u32 call[2][2][2]; /* [touches FP state][wants pc][may set the status] rdi = helper */
     u32 eval_fp, eval_int;
     u32 data;
     u32 end;
 } Stubs;
 
-/* Constants in the stub area: 16-byte entries at Stubs.data, both halves the same unless said otherwise. */
+/* Constants in the stub area: 16-byte entries at Stubs.data, both halves the same unless said
+ * otherwise. */
 typedef enum Data {
     DATA_ZERO,
     DATA_UPPER32,  /* ones in bits 63:32: what NaN boxing adds to an F32 */
@@ -144,7 +149,7 @@ enum {
 typedef struct Val {
     u8 loc;
     u8 reg;      /* LOC_TEMP, LOC_XTEMP */
-    s8 home;     /* LOC_HOME: slot; LOC_TEMP, LOC_XTEMP: a slot in memory that holds it too, or -1 */
+    s8 home;     /* LOC_HOME: slot; else a slot in memory that holds it, too, or -1 */
     u8 flags;    /* VAL_*, about the 64 bits in its place */
     u16 uses;    /* that are still to come */
     u16 rep;     /* the value that this one is merged with; itself if none */
@@ -207,11 +212,11 @@ typedef struct Compiler {
     u32 xbusy;
     bool r14_dirty;
     IrValue owner[16]; /* value in rdi, rsi */
-    IrValue ghost[16]; /* one that nobody needed any more, whose guest register in memory it still equals */
+    IrValue ghost[16]; /* one that is not needed any more, but equals its guest register's slot */
     IrValue xowner[16];
     IrValue xghost[16];
     u8 next_xmm; /* scratch register whose ghost goes next */
-    s32 guarded; /* offset of a byte that a guard has found set and nothing has changed since, or -1 */
+    s32 guarded; /* offset of a byte that a guard has found set and that still is; or -1 */
     IrValue home_value[SLOTS]; /* value that stands for a guest register's contents */
     u8 home_flags[SLOTS];
 
@@ -339,7 +344,7 @@ static inline bool is_xmm(const Opnd *o, unsigned reg)
 }
 
 void load_int(Compiler *c, bool w, unsigned dst, const Opnd *o);  /* leaves the flags alone */
-unsigned need_reg(Compiler *c, bool w, Opnd *o);                  /* ... in a register, which is then in *o */
+unsigned need_reg(Compiler *c, bool w, Opnd *o);                  /* ... in a register: *o's */
 void need_rm(Compiler *c, bool w, Opnd *o);                       /* ... in a register or memory */
 void load_xmm(Compiler *c, unsigned dst, const Opnd *o);
 unsigned need_xmm(Compiler *c, Opnd *o);

@@ -1,11 +1,11 @@
 /*
- * How a block is entered and left: the budget, direct jumps that are linked by patching, indirect jumps through the
- * execute table, guards, traps and helper calls.
+ * How a block is entered and left: the budget, direct jumps that are linked by patching, indirect
+ * jumps through the execute table, guards, traps and helper calls.
  *
- * Instructions are counted for the whole block on entry. Every way out gives back those that did not run, so the
- * count is exact there. A taken branch in the middle of a block gives back before it jumps; if the
- * budget was made negative by a kick meanwhile, the addition carries, and the block leaves instead of
- * making the kick forgotten.
+ * Instructions are counted for the whole block on entry. Every way out gives back those that did
+ * not run, so the count is exact there. A taken branch in the middle of a block gives back before
+ * it jumps; if the budget was made negative by a kick meanwhile, the addition carries, and the
+ * block leaves instead of making the kick forgotten.
  */
 #include "backend-x86_64/compiler.h"
 
@@ -131,7 +131,8 @@ void cold_link(Compiler *c, const Cold *k)
     link->stub = asm_here(a);
     bind(a, k->slow[0]);
     if (k->slow[1]) {
-        /* Reached with r13 changed already when the link is undone by another thread at the wrong moment. */
+        /* Reached with r13 changed already when the link is undone by another thread at the wrong
+         * moment. */
         const s32 delta = (s32)((u32)k->target & ~(u32)(VIEW_PAGE_SIZE - 1));
         alu_mi(a, c->x64, ALU_SUB, rm_reg(R13), delta);
         bind(a, k->slow[1]);
@@ -183,8 +184,8 @@ void cold_branch(Compiler *c, const Cold *k)
 }
 
 /*
- * Indirect jump: rdi = target. r13, which is about to change anyway, tests that bits 63:38 are all the same. The
- * entry leads to the page's descriptor: its word for the target is the code address.
+ * Indirect jump: rdi = target. r13, which is about to change anyway, tests that bits 63:38 are all
+ * the same. The entry leads to the page's descriptor: its word for the target is the code address.
  */
 void sel_jump(Compiler *c, const IrInsn *in)
 {

@@ -1,6 +1,7 @@
 /*
- * Host code as text, for -d out_asm: capstone, with shared stubs by name. Code ends at a breakpoint instruction, which is
- * emitted nowhere else; records that follow a call of an evaluation stub are data.
+ * Host code as text, for -d out_asm: capstone, with shared stubs by name. Code ends at a breakpoint
+ * instruction, which is emitted nowhere else; records that follow a call of an evaluation stub are
+ * data.
  */
 #include <capstone/capstone.h>
 #include <inttypes.h>

@@ -1,8 +1,8 @@
 /*
- * Host faults. Under the aliasing layout (softmmu/view.h) an access to a guest address that is not canonical faults on the
- * host. The handler looks the instruction up in its block's table of accesses and goes on at that access's
- * slow path, which raises the guest's fault. Every other fault is a bug of ours and goes to whoever handled the signal
- * before, so that it is seen.
+ * Host faults. Under the aliasing layout (softmmu/view.h) an access to a guest address that is not
+ * canonical faults on the host. The handler looks the instruction up in its block's table of
+ * accesses and goes on at that access's slow path, which raises the guest's fault. Every other
+ * fault is a bug of ours and goes to whoever handled the signal before, so that it is seen.
  */
 #include <signal.h>
 #include <stdatomic.h>
@@ -23,7 +23,8 @@ static u32 redirect(u64 address)
 {
     for (unsigned i = 0; i < MAX_BACKENDS; i++) {
         const Backend *b = atomic_load(&backends[i]);
-        if (!b || !b->find_block || address - (u64)(uintptr_t)b->config.space.exec >= b->config.space.size) {
+        if (!b || !b->find_block ||
+            address - (u64)(uintptr_t)b->config.space.exec >= b->config.space.size) {
             continue;
         }
         u32 start, tables;

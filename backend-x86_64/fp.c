@@ -1,15 +1,21 @@
 /*
- * Floating point on the host's SSE and FMA units. MXCSR holds the guest's dynamic rounding mode and collects the
- * exception flags, which are the same five with the same meaning (tininess after rounding, too). What differs:
- *   - results that are NaN have to be the canonical one: tested after the operation, replaced in cold code;
- *   - inf * 0 + quiet NaN is invalid for RISC-V but not for x86: the cold code of FMA looks at the product;
- *   - minimum, maximum, conversions to integers: the odd cases are tested first and go to ir_eval_fp;
+ * Floating point on the host's SSE and FMA units. MXCSR holds the guest's dynamic rounding mode and
+ * collects the exception flags, which are the same five with the same meaning (tininess after
+ * rounding, too). What differs:
+ *   - results that are NaN have to be the canonical one: tested after the operation, replaced in
+ *     cold code;
+ *   - inf * 0 + quiet NaN is invalid for RISC-V but not for x86: the cold code of FMA looks at the
+ *     product;
+ *   - minimum, maximum, conversions to integers: the odd cases are tested first and go to
+ *     cold code or ir_eval_fp;
  *   - a rounding mode in the instruction: used as it is if frm has the same, else ir_eval_fp.
- * ir_eval_fp also does F16 and what is too rare for code of its own. It takes the operands' raw bits, so every way to it
- * branches off before the operation has changed anything, its flags included.
+ * ir_eval_fp also does F16 and what is too rare for code of its own. It takes the operands' raw
+ * bits, so every way to it branches off before the operation has changed anything, its flags
+ * included.
  *
- * An F32 in an xmm register mostly still has the upper ones that make it boxed: SSE operations leave the upper bits
- * of their first operand in place. VAL_BOX32 keeps track, and box then costs nothing.
+ * An F32 in an xmm register mostly still has the upper ones that make it boxed: SSE operations
+ * leave the upper bits of their first operand in place. VAL_BOX32 keeps track, and box then costs
+ * nothing.
  */
 #include "backend-x86_64/compiler.h"
 
@@ -121,8 +127,10 @@ static bool host_rounds(const IrInsn *in)
     return rm == RM_DYNAMIC || rm < RM_HOST_MODES;
 }
 
-/* A test that frm is the record's static mode, with a jump to evaluation. NULL if the mode is dynamic. */
-static Cold *static_mode(Compiler *c, const IrInsn *in, unsigned d, const Opnd *x, const Opnd *y, const Opnd *z)
+/* A test that frm is the record's static mode, with a jump to evaluation. NULL if the mode is
+ * dynamic. */
+static Cold *static_mode(Compiler *c, const IrInsn *in, unsigned d, const Opnd *x, const Opnd *y,
+                         const Opnd *z)
 {
     const unsigned rm = in->aux & IR_RM_MASK;
     if (rm == RM_DYNAMIC) {
@@ -237,8 +245,8 @@ static void sel_fma(Compiler *c, const IrInsn *in, u32 opcode231)
     define_xmm(c, (int)d, flags);
 }
 
-/* The product of the factors is a NaN only if that is invalid (which the multiplication raises) or a factor is one; any
- * other flags that it raises are taken back. */
+/* The product of the factors is a NaN only if that is invalid (which the multiplication raises) or
+ * a factor is one; any other flags that it raises are taken back. */
 void cold_fma_nan(Compiler *c, const Cold *k)
 {
     Asm *a = &c->a;
@@ -329,7 +337,8 @@ static void sel_fcompare(Compiler *c, const IrInsn *in)
         alu_mi(a, false, ALU_AND, rm_reg(d), 1);
     } else {
         /* a < b as b > a: false if unordered. */
-        const bool quiet = in->op == IR_fltq || in->op == IR_fleq, less = in->op == IR_flt || in->op == IR_fltq;
+        const bool quiet = in->op == IR_fltq || in->op == IR_fleq,
+                   less = in->op == IR_flt || in->op == IR_fltq;
         x86(a, 0x33, d, rm_reg(d), 0);
         vex2(a, ucomis(type) | (quiet ? 0 : 1), y.reg, opnd_rm(&x));
         x86(a, 0x90 | X_0F | X_BYTE_RM | (less ? CC_A : CC_AE), 0, rm_reg(d), 0);
@@ -437,7 +446,8 @@ static void sel_fcvt_if(Compiler *c, const IrInsn *in)
     Asm *a = &c->a;
     const IrType type = (IrType)in->src;
     const unsigned rm = in->aux & IR_RM_MASK;
-    const bool is32 = in->aux & IR_CVT_32, is_unsigned = in->aux & IR_CVT_UNSIGNED, f64 = type == IR_F64;
+    const bool is32 = in->aux & IR_CVT_32, is_unsigned = in->aux & IR_CVT_UNSIGNED,
+               f64 = type == IR_F64;
     if (type == IR_F16 || !host_rounds(in) || (in->type == IR_I32 && !is32)) {
         sel_eval_fp(c, in);
         return;
@@ -447,7 +457,7 @@ static void sel_fcvt_if(Compiler *c, const IrInsn *in)
     const unsigned d = (unsigned)dest_int(c, NULL, NULL);
     Cold *k = eval_instead(c, d, &x, NULL, NULL);
     if (is_unsigned) {
-        /* Negative numbers and NaNs, then what a signed conversion to 64 bits can't or must not do. */
+        /* Negative numbers and NaNs, then what a signed conversion can't or must not do. */
         vex2(a, ucomis(type), x.reg, rm_data(c, DATA_ZERO));
         k->slow[0] = jcc_fwd(a, CC_B);
         const Data limit = is32 ? (f64 ? DATA_F64_U32_MAX : DATA_F32_U32_MAX)
@@ -464,7 +474,7 @@ static void sel_fcvt_if(Compiler *c, const IrInsn *in)
     const bool wide = !is32 || is_unsigned;
     vex2(a, scalar(type, rm == RM_DYNAMIC ? 0x2d : 0x2c) | w_if(wide), d, rm_reg(from));
     if (!is_unsigned) {
-        /* The least integer stands for "does not fit"; x86 and RISC-V raise the same flag for that. */
+        /* The least integer stands for "does not fit", which raises the same flag on both sides. */
         alu_mi(a, wide, ALU_CMP, rm_reg(d), 1);
         k->slow[2] = jcc_fwd(a, CC_O);
     }

@@ -1,7 +1,7 @@
 /*
- * Selection for the pure integer operations. Every function gets the operands wherever they are (host register,
- * memory, immediate) and picks the x86 form that needs the least moving; the result's register may be that of
- * an operand, which each sequence minds.
+ * Selection for the pure integer operations. Every function gets the operands wherever they are
+ * (host register, memory, immediate) and picks the x86 form that needs the least moving; the
+ * result's register may be that of an operand, which each sequence minds.
  */
 #include "backend-x86_64/compiler.h"
 
@@ -42,7 +42,8 @@ static u8 zx_if_32(const IrInsn *in)
     return in->type == IR_I32 ? VAL_ZX : 0;
 }
 
-/* Whether the record may be done on the guest register's memory: x = x op something, with x not mapped. */
+/* Whether the record may be done on the guest register's memory: x = x op something, with x not
+ * mapped. */
 static bool rmw_ok(Compiler *c, const IrInsn *in, const Opnd *a, const Opnd *b)
 {
     const Val *v = &c->val[c->index];
@@ -318,8 +319,8 @@ static void sel_mulhs64(Compiler *c, const IrInsn *in)
 }
 
 /*
- * Division. Divisors 0 and -1 are RISC-V's own business and take the cold path; the rest is what x86 does.
- * rdi = divisor, the guest's rax and rdx stand in r14 and rsi meanwhile.
+ * Division. Divisors 0 and -1 are RISC-V's own business and take the cold path; the rest is what
+ * x86 does. rdi = divisor, the guest's rax and rdx stand in r14 and rsi meanwhile.
  */
 static void sel_div(Compiler *c, const IrInsn *in)
 {
@@ -489,8 +490,8 @@ static void sel_select(Compiler *c, const IrInsn *in)
     Asm *a = &c->a;
     const bool w = in->type == IR_I64;
     Opnd x = opnd(c, in->a), y = opnd(c, in->b), z = opnd(c, in->c);
-    /* The test comes first; nothing until the cmov touches the flags. Scratch registers run short if all
-     * three are in some, so the condition is done with before others are loaded. */
+    /* The test comes first; nothing until the cmov touches the flags. Scratch registers run short
+     * if all three are in some, so the condition is done with before others are loaded. */
     if (x.kind == O_IMM) {
         need_reg(c, w, &x);
     }
@@ -635,7 +636,8 @@ static void sel_clmul(Compiler *c, const IrInsn *in)
     define_int(c, (int)d, zx_if_32(in));
 }
 
-/* Calls ir_eval_fp or ir_eval_int through a stub that keeps every register; the result is in the frame. */
+/* Calls ir_eval_fp or ir_eval_int through a stub that keeps every register; the result is in the
+ * frame. */
 void eval_call(Compiler *c, u32 stub, const IrInsn *in, const Opnd *args, unsigned count)
 {
     Asm *a = &c->a;
@@ -683,8 +685,8 @@ static void sel_xperm(Compiler *c, const IrInsn *in)
         sel_eval_int(c, in);
         return;
     }
-    /* pshufb wants bit 7 set where the lane does not exist: a saturating add brings indices above 15 there,
-     * and those from 8 (or 4) to 15 read zeros. */
+    /* pshufb wants bit 7 set where the lane does not exist: a saturating add brings indices above
+     * 15 there, and those from 8 (or 4) to 15 read zeros. */
     Opnd x = opnd(c, in->a), y = opnd(c, in->b);
     need_rm(c, w, &x);
     const unsigned t = (unsigned)alloc_xmm(c);

@@ -1,7 +1,8 @@
 /*
- * Guest memory. The fast path takes the page's addend from the view's read or write table and accesses
- * `va + addend`; all that is not plain (no entry, an access across a page's end, an address that is not
- * canonical) goes to the cold part of the block and from there through a shared stub to the softmmu.
+ * Guest memory. The fast path takes the page's addend from the view's read or write table and
+ * accesses `va + addend`; all that is not plain (no entry, an access across a page's end, an
+ * address that is not canonical) goes to the cold part of the block and from there through a shared
+ * stub to the softmmu.
  *
  *     lea   rdi, [base + disp]         (base itself is used where disp is 0)
  *     bextr rsi, rdi, r14              index = va[38:12]
@@ -12,9 +13,9 @@
  *     jnz   misaligned                 -> back here if it stays in the page
  *     mov   dst, [rdi + rsi]
  *
- * Where the address space is laid out for it, an address that is not canonical faults at the access itself and the
- * host-fault handler goes on at the slow entry; so up to the access nothing may be changed that the
- * slow path needs. Else it is tested first.
+ * Where the address space is laid out for it, an address that is not canonical faults at the access
+ * itself and the host-fault handler goes on at the slow entry; so up to the access nothing may be
+ * changed that the slow path needs. Else it is tested first.
  */
 #include <stdatomic.h>
 
@@ -27,7 +28,7 @@ typedef struct Access {
     unsigned va, entry;
 } Access;
 
-/* Brings base + disp into a register: the base's own if it is mapped and there is nothing to add. */
+/* Brings base + disp into a register: the base's own if it is mapped and disp is 0. */
 static unsigned address(Compiler *c, const Opnd *base, bool zero_extended, s32 disp)
 {
     Asm *a = &c->a;
@@ -53,8 +54,8 @@ static unsigned address(Compiler *c, const Opnd *base, bool zero_extended, s32 d
     return RDI;
 }
 
-/* Table lookup up to the point where va + entry is the host address. The jumps to slow and misaligned code are
- * noted in k. */
+/* Table lookup up to the point where va + entry is the host address. The jumps to slow and
+ * misaligned code are noted in k. */
 static void lookup(Compiler *c, Cold *k, unsigned va, unsigned entry, s64 table, unsigned size_log2)
 {
     Asm *a = &c->a;
@@ -110,7 +111,8 @@ void sel_ld(Compiler *c, const IrInsn *in)
     const bool zx = c->val[rep(c, in->a)].flags & VAL_ZX;
     release(c, in->a);
     flush_ints(c);
-    /* All that needs code of its own comes before the lookup: the cold paths come back at the access. */
+    /* All that needs code of its own comes before the lookup: the cold paths come back at the
+     * access. */
     const bool is_int = ir_type_is_int((IrType)in->type);
     c->busy = 1u << RDI | 1u << RSI; /* both are free after the access */
     const unsigned d = (unsigned)(is_int ? dest_int(c, NULL, NULL) : dest_xmm(c, NULL));
@@ -195,8 +197,8 @@ void sel_st(Compiler *c, const IrInsn *in)
     release(c, in->a);
     release(c, in->b);
     flush_ints(c);
-    /* The address takes rdi unless it is in a mapped register already. The entry takes rsi, or rdi if the value is
-     * in rsi. A value that then has no integer register goes through xmm15. */
+    /* The address takes rdi unless it is in a mapped register already. The entry takes rsi, or rdi
+     * if the value is in rsi. A value that then has no integer register goes through xmm15. */
     const bool mapped = base.kind == O_REG && base.reg != RDI && base.reg != RSI && in->imm == 0 &&
                         (c->x64 || zx);
     unsigned entry = RSI;
@@ -268,9 +270,10 @@ void cold_store(Compiler *c, const Cold *k)
 }
 
 /*
- * Atomics. The alignment test is mandatory, the slow path does the whole operation in C (atomic_slow). On the fast
- * path rsi becomes the host address; the first access to it is a plain load into r14 at which an address that is
- * not canonical faults, before anything else is changed. rax, where cmpxchg needs it, waits in xmm15.
+ * Atomics. The alignment test is mandatory, the slow path does the whole operation in C
+ * (atomic_slow). On the fast path rsi becomes the host address; the first access to it is a plain
+ * load into r14 at which an address that is not canonical faults, before anything else is changed.
+ * rax, where cmpxchg needs it, waits in xmm15.
  */
 enum { INFO_OP = 16 };
 
@@ -279,7 +282,7 @@ static u64 atomic_info(const IrInsn *in)
     return in->aux | (u64)in->op << INFO_OP;
 }
 
-/* Everything up to the probing load; operands b and c stand in the frame afterwards, sign-extended from the access's size. */
+/* Everything up to the probing load; operands b and c stand in the frame afterwards. */
 static Cold *atomic_begin(Compiler *c, const IrInsn *in, s64 table)
 {
     Asm *a = &c->a;
@@ -530,7 +533,8 @@ static u64 amo_result(IrAmo op, u64 old, u64 b, unsigned bits_)
     return old;
 }
 
-/* The slow path of amo, cas, lr and sc, called by a stub: `info` as made by atomic_info. False: trap recorded. */
+/* The slow path of amo, cas, lr and sc, called by a stub: `info` as made by atomic_info. False:
+ * trap recorded. */
 bool atomic_slow(CpuState *cpu, u64 va, u64 b, u64 d, u64 info, u64 *result)
 {
     const unsigned size = info & IR_MEM_SIZE, width = 8u << size;

@@ -1,7 +1,8 @@
 /*
- * Where values are. The backward pass counts uses and finds values that can be computed straight into a mapped guest
- * register; the functions behind it hand out the few scratch registers during the forward pass, move
- * values out of the way, and implement getreg and setreg, which mostly only rename.
+ * Where values are. The backward pass counts uses and finds values that can be computed straight
+ * into a mapped guest register; the functions behind it hand out the few scratch registers during
+ * the forward pass, move values out of the way, and implement getreg and setreg, which mostly only
+ * rename.
  */
 #include "backend-x86_64/compiler.h"
 
@@ -278,7 +279,8 @@ int dest_xmm(Compiler *c, const Opnd *a)
     if (r >= 0) {
         return r;
     }
-    /* All hold operands that are needed later: one moves to memory, its register is overwritten in place. */
+    /* All hold operands that are needed later: one moves to memory, its register is overwritten in
+     * place. */
     evict_xmm(c, 12);
     return 12;
 }
@@ -322,7 +324,8 @@ void define_xmm(Compiler *c, int reg, u8 flags)
     c->home_value[v->hint] = (IrValue)c->index;
 }
 
-/* The current record's value is the contents of a guest register, which the operation has just written to memory. */
+/* The current record's value is the contents of a guest register, which the operation has just
+ * written to memory. */
 void set_home_alias(Compiler *c, unsigned slot, u8 flags)
 {
     Val *v = &c->val[c->index];
@@ -452,8 +455,9 @@ static void move_out(Compiler *c, IrValue value)
         v->reg = (u8)r;
         c->xowner[r] = value;
     } else {
-        const Opnd o = home->kind == HOME_INT ? (Opnd){.kind = O_REG, .reg = home->reg}
-                                              : (Opnd){.kind = O_MEM, .reg = RBP, .disp = home->disp};
+        const Opnd o = home->kind == HOME_INT
+                           ? (Opnd){.kind = O_REG, .reg = home->reg}
+                           : (Opnd){.kind = O_MEM, .reg = RBP, .disp = home->disp};
         const unsigned r = (unsigned)alloc_int(c);
         load_int(c, true, r, &o);
         if (r == R14) {
@@ -522,7 +526,8 @@ void sel_getreg(Compiler *c, const IrInsn *in)
     const IrValue current = c->home_value[slot];
     const Home *home = &c->backend->homes[slot];
     if (current != IR_NONE && c->val[current].uses) {
-        /* One place for both, unless one is an integer and the other is not: then they may part later. */
+        /* One place for both, unless one is an integer and the other is not: then they may part
+         * later. */
         if (ir_type_is_int((IrType)c->block->insns[current].type) == as_int) {
             v->rep = current;
             c->val[current].uses += v->uses;
@@ -569,7 +574,8 @@ void sel_getreg(Compiler *c, const IrInsn *in)
     }
 }
 
-/* Brings the low half of *o, zero-extended, into a register of the same class that may be overwritten. */
+/* Brings the low half of *o, zero-extended, into a register of the same class that may be
+ * overwritten. */
 static void zero_extended(Compiler *c, Opnd *o)
 {
     switch ((OpndKind)o->kind) {
@@ -670,8 +676,8 @@ void sel_setreg(Compiler *c, const IrInsn *in)
     const Home *home = &c->backend->homes[slot];
     store_home(c, home, narrow, &o);
     c->home_flags[slot] = extend ? VAL_ZX : same && v->loc != LOC_CONST ? v->flags : 0;
-    if (home->kind == HOME_MEM && same && (v->loc == LOC_TEMP || v->loc == LOC_XTEMP) && v->home < 0 &&
-        !(narrow && !(v->flags & VAL_ZX))) {
+    if (home->kind == HOME_MEM && same && (v->loc == LOC_TEMP || v->loc == LOC_XTEMP) &&
+        v->home < 0 && !(narrow && !(v->flags & VAL_ZX))) {
         v->home = (s8)slot;
         c->home_value[slot] = value;
     }

@@ -1,22 +1,24 @@
 /*
- * From records to host code: one pass backward that counts uses, one forward that emits a record at a time, then the
- * cold parts and the table of accesses that may fault. The switch below names every IR operation, so a new one without a
- * pattern does not compile.
+ * From records to host code: one pass backward that counts uses, one forward that emits a record at
+ * a time, then the cold parts and the table of accesses that may fault. The switch below names
+ * every IR operation, so a new one without a pattern does not compile.
  *
- * What becomes of the operations (a, b, d: wherever operands and result are; "imm" where a constant fits):
+ * What becomes of the operations (a, b, d: wherever operands and result are):
  *
  *   const, getreg, box of a boxed value, ...  nothing: a new name for a place
  *   setreg             mov to the register's place, or nothing if the value was computed there
- *   getstate, setstate mov, movzx
+ *   getstate, setstate mov, movzx; for fflags MXCSR is looked at, too
  *   pcrel              lea d, [r13 + imm]
- *   add                lea d, [a + b] if d is neither, else add; add [rbp + x], b for x = x + b in memory
+ *   add                lea d, [a + b] if d is neither, else add; for x = x + b with x in memory
+ *                      add [rbp + x], b
  *   sub and or xor     mov + op, or op on memory as for add; sub of an immediate is add
  *   andn orn xnor      andn; andn + not; xor + not
  *   not neg            mov + not, neg
  *   shl shr sar        mov + shift by a constant; shlx, shrx, sarx
  *   rol ror            rorx by a constant; else neg + shlx + shrx + or
  *   mul                imul
- *   mulhu              mulx;  mulhs  imul of rdx:rax;  32 bits: extend, imul, shr 32;  mulhsu.i64: ir_eval_int
+ *   mulhu mulhs        mulx; imul of rdx:rax; 32 bits: extend, imul, shr 32
+ *   mulhsu             ir_eval_int; 32 bits as the others
  *   div* rem*          div, idiv; divisors 0 and -1 are cold
  *   min* max*          cmp + cmov
  *   clz ctz popcnt     lzcnt, tzcnt, popcnt
@@ -36,21 +38,23 @@
  *   unbox box          vptest; vorps                     fbits ffrom   vmovd, vmovq
  *   the other FP operations, F16, and rounding modes that are not frm's: ir_eval_fp
  *   call               arguments into the frame, call through a stub
- *   guard              cmp byte [rbp + x], 0; je         guard_next_page   execute entry against an immediate
+ *   guard              cmp byte [rbp + x], 0; je
+ *   guard_next_page    the execute entry against an immediate
  *   br goto jump       control.c
  */
 #include "backend-x86_64/compiler.h"
 
 #pragma GCC diagnostic error "-Wswitch"
 
-/* getstate and setstate go to memory; it is never a guest register's mapped copy. Only fflags is special: MXCSR holds a
- * part of it. */
+/* getstate and setstate go to memory; it is never a guest register's mapped copy. Only fflags is
+ * special: MXCSR holds a part of it. */
 static bool is_fflags(const IrInsn *in)
 {
     return in->imm == offsetof(CpuState, fflags) && in->aux == 2;
 }
 
-/* The flags so far: what is in memory and what MXCSR has collected since. MXCSR is left in the frame. */
+/* The flags so far: what is in memory and what MXCSR has collected since. MXCSR is left in the
+ * frame. */
 static void all_fflags(Compiler *c, unsigned d)
 {
     Asm *a = &c->a;
@@ -137,8 +141,19 @@ static void select_record(Compiler *c, const IrInsn *in)
 
     case IR_fadd: case IR_fsub: case IR_fmul: case IR_fdiv: case IR_fsqrt: case IR_fmadd:
     case IR_fmsub: case IR_fnmsub: case IR_fnmadd: case IR_fmin: case IR_fmax: case IR_fminm:
-    case IR_fmaxm: case IR_feq: case IR_flt: case IR_fle: case IR_fltq: case IR_fleq: case IR_fclass:
-    case IR_fround: case IR_fcvt_ff: case IR_fcvt_if: case IR_fcvt_fi: case IR_fcvtmod: case IR_fsgnj:
+    case IR_fmaxm:
+    case IR_feq:
+    case IR_flt:
+    case IR_fle:
+    case IR_fltq:
+    case IR_fleq:
+    case IR_fclass:
+    case IR_fround:
+    case IR_fcvt_ff:
+    case IR_fcvt_if:
+    case IR_fcvt_fi:
+    case IR_fcvtmod:
+    case IR_fsgnj:
     case IR_fsgnjn: case IR_fsgnjx: case IR_unbox: case IR_box: case IR_fbits: case IR_ffrom:
         select_fp(c, in);
         break;

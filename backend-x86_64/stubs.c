@@ -1,14 +1,16 @@
 /*
- * The shared stubs, written once into the stub area: the way into generated code and out of it, and the calls from it
- * into C. They alone know how to save and restore the mapped registers, so blocks stay small.
+ * The shared stubs, written once into the stub area: the way into generated code and out of it, and
+ * the calls from it into C. They alone know how to save and restore the mapped registers, so blocks
+ * stay small.
  *
- * In a block rsp is 8 below a multiple of 16, so that a called stub can call C as it is. C runs with the host's MXCSR;
- * the guest's, with its sticky exception flags, waits in the frame.
+ * In a block rsp is 8 below a multiple of 16, so that a called stub can call C as it is. C runs
+ * with the host's MXCSR; the guest's, with its sticky exception flags, waits in the frame.
  */
 #include "backend-x86_64/compiler.h"
 #include "softmmu/softmmu.h"
 
-/* Host MXCSR, all exceptions masked, for each frm. The values that are no host mode never run host code. */
+/* Host MXCSR, all exceptions masked, for each frm. The values that are no host mode never run host
+ * code. */
 enum { MXCSR_MASKED = 0x1f80, MXCSR_DOWN = 1 << 13, MXCSR_UP = 2 << 13, MXCSR_ZERO = 3 << 13 };
 static const u32 mxcsr_of_frm[8] = {
     MXCSR_MASKED, MXCSR_MASKED | MXCSR_ZERO, MXCSR_MASKED | MXCSR_DOWN, MXCSR_MASKED | MXCSR_UP,
@@ -18,7 +20,8 @@ static const u32 mxcsr_of_frm[8] = {
 /* MXCSR bits 5:0 are PE UE OE ZE DE IE; fflags bits 4:0 are NV DZ OF UF NX. */
 static u8 fflags_of_mxcsr(unsigned m)
 {
-    return (u8)((m & 1) << 4 | (m >> 2 & 1) << 3 | (m >> 3 & 1) << 2 | (m >> 4 & 1) << 1 | (m >> 5 & 1));
+    return (u8)((m & 1) << 4 | (m >> 2 & 1) << 3 | (m >> 3 & 1) << 2 | (m >> 4 & 1) << 1 |
+                (m >> 5 & 1));
 }
 
 static const u64 data_words[DATA_COUNT][2] = {
@@ -417,7 +420,8 @@ bool make_stubs(Backend *b, GError **err)
 {
     const BackendConfig *config = &b->config;
     if (config->stub_area_size < BACKEND_STUB_AREA) {
-        return stag_error(err, "The backend's stub area of %u bytes is too small.", config->stub_area_size);
+        return stag_error(err, "The backend's stub area of %u bytes is too small.",
+                          config->stub_area_size);
     }
     u8 *start = code_writable(&config->space, config->stub_area);
     StubMaker s = {.b = b, .a = {.p = start, .exec_delta = (u64)config->space.write_delta}};

@@ -1,7 +1,8 @@
 /*
- * The x86-64 backend against the IR interpreter: small blocks are compiled, run, and the whole CpuState, guest memory and
- * the kind of exit compared with what T0 makes of the same block and state. Guest memory is a few pages behind
- * view tables that the test fills itself; the softmmu's functions are replaced by simple ones below, used by both sides.
+ * The x86-64 backend against the IR interpreter: small blocks are compiled, run, and the whole
+ * CpuState, guest memory and the kind of exit compared with what T0 makes of the same block and
+ * state. Guest memory is a few pages behind view tables that the test fills itself; the softmmu's
+ * functions are replaced by simple ones below, used by both sides.
  *
  * STAG_FUZZ=n in the environment makes the random tests n times as long.
  */
@@ -29,8 +30,8 @@
 
 enum { CODE_BYTES = 4 << 20, PAGES = 8, RAM_BYTES = PAGES * 4096 };
 
-/* Guest pages from DATA_VA on: 0..3 plain memory, 4 without table entries, 5 read-only, 6 unmapped, 7 plain. The last
- * page also stands at the top of the address space. */
+/* Guest pages from DATA_VA on: 0..3 plain memory, 4 without table entries, 5 read-only, 6 unmapped,
+ * 7 plain. The last page also stands at the top of the address space. */
 #define DATA_VA 0x40000000u
 #define CODE_VA 0x50000000u
 #define HOST_RAM ((u8 *)0x201000000000)
@@ -47,7 +48,8 @@ static struct World {
     u64 slow_calls;
 } w;
 
-/* ---- Guest memory ------------------------------------------------------------------------------ */
+/* ---- Guest memory ------------------------------------------------------------------------------
+ */
 
 static u8 *host_of(u64 va, bool write)
 {
@@ -146,7 +148,8 @@ static void fill_tables(void)
     set_entry(VIEW_WRITE_OFFSET, top, w.ram + 7 * 4096);
 }
 
-/* ---- The world --------------------------------------------------------------------------------- */
+/* ---- The world ---------------------------------------------------------------------------------
+ */
 
 static bool find_block(void *opaque, u32 address, u32 *start, u32 *tables)
 {
@@ -159,13 +162,14 @@ static bool find_block(void *opaque, u32 address, u32 *start, u32 *tables)
 
 /* a0-a5, sp, s0, s1, then others; f10-f17, f0-f3, then others. */
 static const BackendHotReg hot[] = {
-    {CPU_OFFSET_X(10), false}, {CPU_OFFSET_X(11), false}, {CPU_OFFSET_X(12), false}, {CPU_OFFSET_X(13), false},
-    {CPU_OFFSET_X(14), false}, {CPU_OFFSET_X(15), false}, {CPU_OFFSET_X(2), false}, {CPU_OFFSET_X(8), false},
-    {CPU_OFFSET_X(9), false}, {CPU_OFFSET_X(1), false}, {CPU_OFFSET_X(16), false},
-    {CPU_OFFSET_F(10), true}, {CPU_OFFSET_F(11), true}, {CPU_OFFSET_F(12), true}, {CPU_OFFSET_F(13), true},
-    {CPU_OFFSET_F(14), true}, {CPU_OFFSET_F(15), true}, {CPU_OFFSET_F(16), true}, {CPU_OFFSET_F(17), true},
-    {CPU_OFFSET_F(0), true}, {CPU_OFFSET_F(1), true}, {CPU_OFFSET_F(2), true}, {CPU_OFFSET_F(3), true},
-    {CPU_OFFSET_F(4), true},
+    {CPU_OFFSET_X(10), false}, {CPU_OFFSET_X(11), false}, {CPU_OFFSET_X(12), false},
+    {CPU_OFFSET_X(13), false}, {CPU_OFFSET_X(14), false}, {CPU_OFFSET_X(15), false},
+    {CPU_OFFSET_X(2), false},  {CPU_OFFSET_X(8), false},  {CPU_OFFSET_X(9), false},
+    {CPU_OFFSET_X(1), false},  {CPU_OFFSET_X(16), false}, {CPU_OFFSET_F(10), true},
+    {CPU_OFFSET_F(11), true},  {CPU_OFFSET_F(12), true},  {CPU_OFFSET_F(13), true},
+    {CPU_OFFSET_F(14), true},  {CPU_OFFSET_F(15), true},  {CPU_OFFSET_F(16), true},
+    {CPU_OFFSET_F(17), true},  {CPU_OFFSET_F(0), true},   {CPU_OFFSET_F(1), true},
+    {CPU_OFFSET_F(2), true},   {CPU_OFFSET_F(3), true},   {CPU_OFFSET_F(4), true},
 };
 
 static void world_open(IrType xlen, bool canonical_test)
@@ -193,8 +197,12 @@ static void world_open(IrType xlen, bool canonical_test)
     fill_tables();
 
     BackendConfig config = {
-        .space = w.space, .stub_area = (u32)(uintptr_t)w.space.exec, .stub_area_size = BACKEND_STUB_AREA,
-        .hot = hot, .hot_count = ARRAY_LEN(hot), .canonical_test = canonical_test || SANITIZED,
+        .space = w.space,
+        .stub_area = (u32)(uintptr_t)w.space.exec,
+        .stub_area_size = BACKEND_STUB_AREA,
+        .hot = hot,
+        .hot_count = ARRAY_LEN(hot),
+        .canonical_test = canonical_test || SANITIZED,
         .xlen = xlen,
     };
     GError *err = NULL;
@@ -214,7 +222,8 @@ static void world_close(void)
     g_free(w.ram_copy);
 }
 
-/* ---- Building and running ---------------------------------------------------------------------- */
+/* ---- Building and running ----------------------------------------------------------------------
+ */
 
 static u64 helper_mix(CpuState *cpu, u64 a, u64 b, u64 c, u64 d)
 {
@@ -333,8 +342,8 @@ static const char *reg_name(unsigned word)
     return name;
 }
 
-/* Runs the block that was compiled last and the interpreter from *start and compares. Returns the exit; the state
- * afterwards is in *end. */
+/* Runs the block that was compiled last and the interpreter from *start and compares. Returns the
+ * exit; the state afterwards is in *end. */
 static CpuExit run_compare(const IrBlock *b, const CpuState *start, CpuState *end)
 {
     static _Alignas(64) u8 before[RAM_BYTES];
@@ -353,24 +362,26 @@ static CpuExit run_compare(const IrBlock *b, const CpuState *start, CpuState *en
     const CpuExit e1 = backend_enter(w.backend, &t1, compiled.start, &link);
     ck_assert_uint_eq(__builtin_ia32_stmxcsr(), mxcsr);
 
-    bool same = e0 == e1 && memcmp(&t0, &t1, sizeof(t0)) == 0 && memcmp(w.ram, w.ram_copy, RAM_BYTES) == 0;
+    bool same =
+        e0 == e1 && memcmp(&t0, &t1, sizeof(t0)) == 0 && memcmp(w.ram, w.ram_copy, RAM_BYTES) == 0;
     if (!same) {
-        fprintf(stderr, "xlen %u: T0 exit %d pc %lx, T1 exit %d pc %lx\n", ir_type_bits(w.xlen), e0, t0.pc, e1,
-                t1.pc);
+        fprintf(stderr, "xlen %u: T0 exit %d pc %lx, T1 exit %d pc %lx\n", ir_type_bits(w.xlen), e0,
+                t0.pc, e1, t1.pc);
         ir_print(stderr, b);
         backend_disassemble(stderr, w.backend, compiled.start, compiled.size);
         const u64 *p0 = (const u64 *)&t0, *p1 = (const u64 *)&t1, *ps = (const u64 *)start;
         for (unsigned i = 0; i < sizeof(CpuState) / 8; i++) {
             if (p0[i] != p1[i]) {
-                fprintf(stderr, "%s: was %016lx, T0 %016lx, T1 %016lx\n", reg_name(i), ps[i], p0[i], p1[i]);
+                fprintf(stderr, "%s: was %016lx, T0 %016lx, T1 %016lx\n", reg_name(i), ps[i], p0[i],
+                        p1[i]);
             } else if (i < 64 && ps[i]) {
                 fprintf(stderr, "%s: was %016lx, now %016lx\n", reg_name(i), ps[i], p0[i]);
             }
         }
         for (unsigned i = 0; i < RAM_BYTES; i++) {
             if (w.ram[i] != w.ram_copy[i]) {
-                fprintf(stderr, "memory %x: was %02x, T0 %02x, T1 %02x\n", DATA_VA + i, before[i], w.ram_copy[i],
-                        w.ram[i]);
+                fprintf(stderr, "memory %x: was %02x, T0 %02x, T1 %02x\n", DATA_VA + i, before[i],
+                        w.ram_copy[i], w.ram[i]);
             }
         }
         ck_abort_msg("T0 and T1 differ");
@@ -388,7 +399,8 @@ static CpuExit run_compare(const IrBlock *b, const CpuState *start, CpuState *en
     return e1;
 }
 
-/* ---- Random numbers ---------------------------------------------------------------------------- */
+/* ---- Random numbers ----------------------------------------------------------------------------
+ */
 
 static u64 seed;
 
@@ -412,9 +424,37 @@ static unsigned fuzz_factor(void)
 }
 
 static const u64 edges[] = {
-    0, 1, 2, 3, 7, 8, 31, 32, 63, 64, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000, 0x80000001,
-    0xffffffff, 0x100000000, 0x7fffffffffffffff, 0x8000000000000000, 0x8000000000000001, ~(u64)0, ~(u64)1,
-    0xffffffff80000000, 0xffffffff7fffffff, 0x0102030405060708, 0xff00ff0080017f80, 0x5555555555555555,
+    0,
+    1,
+    2,
+    3,
+    7,
+    8,
+    31,
+    32,
+    63,
+    64,
+    0x7f,
+    0x80,
+    0xff,
+    0x7fff,
+    0x8000,
+    0xffff,
+    0x7fffffff,
+    0x80000000,
+    0x80000001,
+    0xffffffff,
+    0x100000000,
+    0x7fffffffffffffff,
+    0x8000000000000000,
+    0x8000000000000001,
+    ~(u64)0,
+    ~(u64)1,
+    0xffffffff80000000,
+    0xffffffff7fffffff,
+    0x0102030405060708,
+    0xff00ff0080017f80,
+    0x5555555555555555,
 };
 
 static u64 random_word(void)
@@ -428,20 +468,53 @@ static u64 random_word(void)
 }
 
 static const u32 f32_edges[] = {
-    0, 0x80000000, 1, 0x80000001, 0x007fffff, 0x00800000, 0x3f800000, 0xbf800000, 0x3f000000, 0x3f7fffff, 0x7f7fffff,
-    0xff7fffff, 0x7f800000, 0xff800000, 0x7fc00000, 0xffc00000, 0x7f800001, 0x7fa00000, 0x4f000000, 0xcf000000,
-    0x4effffff, 0x4f800000, 0x4f7fffff, 0x5f000000, 0x5effffff, 0xdf000000, 0x5f800000, 0x40490fdb, 0x3dcccccd, 0xbf7fffff,
-    0x3fc00000, 0x40200000, 0xbf000000,
+    0,          0x80000000, 1,          0x80000001, 0x007fffff, 0x00800000, 0x3f800000,
+    0xbf800000, 0x3f000000, 0x3f7fffff, 0x7f7fffff, 0xff7fffff, 0x7f800000, 0xff800000,
+    0x7fc00000, 0xffc00000, 0x7f800001, 0x7fa00000, 0x4f000000, 0xcf000000, 0x4effffff,
+    0x4f800000, 0x4f7fffff, 0x5f000000, 0x5effffff, 0xdf000000, 0x5f800000, 0x40490fdb,
+    0x3dcccccd, 0xbf7fffff, 0x3fc00000, 0x40200000, 0xbf000000,
 };
 static const u64 f64_edges[] = {
-    0, 0x8000000000000000, 1, 0x8000000000000001, 0x000fffffffffffff, 0x0010000000000000, 0x3ff0000000000000,
-    0xbff0000000000000, 0x3fe0000000000000, 0x3fefffffffffffff, 0x7fefffffffffffff, 0xffefffffffffffff,
-    0x7ff0000000000000, 0xfff0000000000000, 0x7ff8000000000000, 0xfff8000000000000, 0x7ff0000000000001,
-    0x7ff4000000000000, 0x41dfffffffc00000, 0xc1e0000000000000, 0x41e0000000000000, 0x41efffffffe00000,
-    0x41efffffffefffff, 0x41f0000000000000, 0x43e0000000000000, 0xc3e0000000000000, 0x43dfffffffffffff,
-    0x43f0000000000000, 0x36a0000000000000, 0x380fffffffffffff, 0x47efffffe0000000, 0x47effffff0000000,
-    0x400921fb54442d18, 0x3fb999999999999a, 0x3ff8000000000000, 0x4004000000000000, 0xbfe0000000000000,
-    0x41dfffffffe00000, 0xc1e0000000100000, 0x3690000000000000,
+    0,
+    0x8000000000000000,
+    1,
+    0x8000000000000001,
+    0x000fffffffffffff,
+    0x0010000000000000,
+    0x3ff0000000000000,
+    0xbff0000000000000,
+    0x3fe0000000000000,
+    0x3fefffffffffffff,
+    0x7fefffffffffffff,
+    0xffefffffffffffff,
+    0x7ff0000000000000,
+    0xfff0000000000000,
+    0x7ff8000000000000,
+    0xfff8000000000000,
+    0x7ff0000000000001,
+    0x7ff4000000000000,
+    0x41dfffffffc00000,
+    0xc1e0000000000000,
+    0x41e0000000000000,
+    0x41efffffffe00000,
+    0x41efffffffefffff,
+    0x41f0000000000000,
+    0x43e0000000000000,
+    0xc3e0000000000000,
+    0x43dfffffffffffff,
+    0x43f0000000000000,
+    0x36a0000000000000,
+    0x380fffffffffffff,
+    0x47efffffe0000000,
+    0x47effffff0000000,
+    0x400921fb54442d18,
+    0x3fb999999999999a,
+    0x3ff8000000000000,
+    0x4004000000000000,
+    0xbfe0000000000000,
+    0x41dfffffffe00000,
+    0xc1e0000000100000,
+    0x3690000000000000,
 };
 
 /* A container: mostly interesting numbers of both widths, sometimes an F32 that is not boxed. */
@@ -474,7 +547,8 @@ static void random_registers(CpuState *cpu)
     cpu->fflags = 0;
 }
 
-/* ---- Integer operations, every placement ------------------------------------------------------- */
+/* ---- Integer operations, every placement -------------------------------------------------------
+ */
 
 enum Place { P_MAPPED1, P_MAPPED2, P_MEM1, P_MEM2, P_CONST, P_TEMP, PLACES };
 
@@ -500,8 +574,8 @@ static void put(IrBlock *b, unsigned reg, IrType type, IrValue v)
     ir_setreg(b, b->xlen, CPU_OFFSET_X(reg), v);
 }
 
-static void one_int_op(IrOp op, IrType type, IrType src, u16 aux, unsigned pa, unsigned pb, unsigned pc,
-                       unsigned dest, bool keep)
+static void one_int_op(IrOp op, IrType type, IrType src, u16 aux, unsigned pa, unsigned pb,
+                       unsigned pc, unsigned dest, bool keep)
 {
     const unsigned n = (unsigned)strlen(ir_op_info[op].operands);
     IrBlock *b = begin(16);
@@ -554,8 +628,10 @@ static void int_ops(void)
                 for (unsigned pa = 0; pa < PLACES; pa++) {
                     for (unsigned pb = 0; pb < (n > 1 ? (unsigned)PLACES : 1u); pb++) {
                         for (unsigned d = 0; d < ARRAY_LEN(dests); d++) {
-                            one_int_op(op, result, type, aux, pa, pb, below(PLACES), dests[d], false);
-                            one_int_op(op, result, type, aux, pa, pb, below(PLACES), dests[d], true);
+                            one_int_op(op, result, type, aux, pa, pb, below(PLACES), dests[d],
+                                       false);
+                            one_int_op(op, result, type, aux, pa, pb, below(PLACES), dests[d],
+                                       true);
                         }
                     }
                 }
@@ -582,7 +658,8 @@ START_TEST(test_int_ops_32)
 }
 END_TEST
 
-/* ---- Floating point, every operation and mode -------------------------------------------------- */
+/* ---- Floating point, every operation and mode --------------------------------------------------
+ */
 
 static IrValue float_operand(IrBlock *b, IrType type, unsigned reg)
 {
@@ -598,7 +675,8 @@ static void put_float(IrBlock *b, IrType type, unsigned reg, IrValue v)
     ir_setreg(b, IR_F64, CPU_OFFSET_F(reg), v);
 }
 
-static void one_fp_op(IrOp op, IrType type, IrType src, u16 aux, const u8 *regs, unsigned dest, bool keep)
+static void one_fp_op(IrOp op, IrType type, IrType src, u16 aux, const u8 *regs, unsigned dest,
+                      bool keep)
 {
     const IrOpInfo *info = &ir_op_info[op];
     const unsigned n = (unsigned)strlen(info->operands);
@@ -612,8 +690,13 @@ static void one_fp_op(IrOp op, IrType type, IrType src, u16 aux, const u8 *regs,
             v[i] = float_operand(b, src, regs[i]);
         }
     }
-    const IrValue r = ir_emit(b, (IrInsn){.op = (u8)op, .type = (u8)type, .src = (u8)src, .aux = aux, .a = v[0],
-                                          .b = v[1], .c = v[2]});
+    const IrValue r = ir_emit(b, (IrInsn){.op = (u8)op,
+                                          .type = (u8)type,
+                                          .src = (u8)src,
+                                          .aux = aux,
+                                          .a = v[0],
+                                          .b = v[1],
+                                          .c = v[2]});
     if (ir_type_is_int(type)) {
         put(b, dest, type, r);
     } else {
@@ -652,7 +735,8 @@ static void one_fp_op(IrOp op, IrType type, IrType src, u16 aux, const u8 *regs,
 static void fp_op(IrOp op, IrType type, IrType src, u16 aux)
 {
     static const u8 regs[][3] = {
-        {10, 11, 12}, {10, 10, 10}, {10, 20, 21}, {20, 10, 10}, {10, 11, 10}, {11, 10, 10}, {20, 20, 11}, {10, 10, 11},
+        {10, 11, 12}, {10, 10, 10}, {10, 20, 21}, {20, 10, 10},
+        {10, 11, 10}, {11, 10, 10}, {20, 20, 11}, {10, 10, 11},
     };
     static const u8 dests[] = {10, 11, 12, 15, 20, 26};
     for (unsigned k = 0; k < ARRAY_LEN(regs); k++) {
@@ -664,9 +748,10 @@ static void fp_op(IrOp op, IrType type, IrType src, u16 aux)
 
 static void fp_ops(void)
 {
-    static const IrOp arith[] = {IR_fadd, IR_fsub, IR_fmul, IR_fdiv, IR_fsqrt, IR_fmadd, IR_fmsub, IR_fnmsub, IR_fnmadd,
-                                 IR_fround};
-    static const IrOp plain[] = {IR_fmin, IR_fmax, IR_fminm, IR_fmaxm, IR_fsgnj, IR_fsgnjn, IR_fsgnjx};
+    static const IrOp arith[] = {IR_fadd,  IR_fsub,  IR_fmul,   IR_fdiv,   IR_fsqrt,
+                                 IR_fmadd, IR_fmsub, IR_fnmsub, IR_fnmadd, IR_fround};
+    static const IrOp plain[] = {IR_fmin,  IR_fmax,   IR_fminm, IR_fmaxm,
+                                 IR_fsgnj, IR_fsgnjn, IR_fsgnjx};
     static const IrOp to_int[] = {IR_feq, IR_flt, IR_fle, IR_fltq, IR_fleq, IR_fclass};
     static const u8 modes[] = {0, 1, 2, 3, 4, 7};
     for (IrType type = IR_F16; type <= IR_F64; type++) {
@@ -681,7 +766,8 @@ static void fp_ops(void)
                 }
             }
             for (unsigned k = 0; k < 4; k++) {
-                const u16 aux = (u16)(modes[m] | (k & 1 ? IR_CVT_UNSIGNED : 0) | (k & 2 ? IR_CVT_32 : 0));
+                const u16 aux =
+                    (u16)(modes[m] | (k & 1 ? IR_CVT_UNSIGNED : 0) | (k & 2 ? IR_CVT_32 : 0));
                 if (w.xlen == IR_I64 || (k & 2)) {
                     fp_op(IR_fcvt_if, w.xlen, type, aux);
                     fp_op(IR_fcvt_fi, type, k & 2 ? IR_I32 : IR_I64, aux);
@@ -716,7 +802,8 @@ START_TEST(test_fp_ops_32)
 }
 END_TEST
 
-/* ---- Random blocks ----------------------------------------------------------------------------- */
+/* ---- Random blocks -----------------------------------------------------------------------------
+ */
 
 typedef struct Pool {
     IrValue v[64];
@@ -746,7 +833,8 @@ static IrValue some(IrBlock *b, IrType type)
     IrValue v;
     switch (type) {
     case IR_I32:
-        v = below(3) ? ir_getreg(b, IR_I32, CPU_OFFSET_X(random_reg())) : ir_const(b, IR_I32, (s64)random_word());
+        v = below(3) ? ir_getreg(b, IR_I32, CPU_OFFSET_X(random_reg()))
+                     : ir_const(b, IR_I32, (s64)random_word());
         break;
     case IR_I64:
         if (w.xlen == IR_I64 && below(3)) {
@@ -762,7 +850,8 @@ static IrValue some(IrBlock *b, IrType type)
     return v;
 }
 
-/* An address, mostly of mapped memory, in x7, x12 or x18 plus a displacement; these registers hold such addresses at the start. */
+/* An address, mostly of mapped memory, in x7, x12 or x18 plus a displacement; these registers hold
+ * such addresses at the start. */
 static IrValue some_address(IrBlock *b, s32 *disp)
 {
     static const u8 bases[] = {7, 12, 18};
@@ -770,8 +859,10 @@ static IrValue some_address(IrBlock *b, s32 *disp)
     switch (below(4)) {
     case 0: {
         const IrValue base = ir_const(b, w.xlen, DATA_VA + below(3 * 4096));
-        return below(2) ? base : ir_2(b, IR_add, w.xlen, w.xlen, 0, base, ir_2(b, IR_and, w.xlen, w.xlen, 0,
-                                                                               some(b, w.xlen), ir_const(b, w.xlen, 0xff)));
+        return below(2) ? base
+                        : ir_2(b, IR_add, w.xlen, w.xlen, 0, base,
+                               ir_2(b, IR_and, w.xlen, w.xlen, 0, some(b, w.xlen),
+                                    ir_const(b, w.xlen, 0xff)));
     }
     case 1: return some(b, w.xlen);
     default: return ir_getreg(b, w.xlen, CPU_OFFSET_X(bases[below(3)]));
@@ -809,8 +900,11 @@ static void random_record(IrBlock *b)
             break;
         }
         const u16 aux = op == IR_xperm ? (u16)(4 + 4 * below(2)) : 0;
-        const IrValue x = some(b, t), y = n > 1 ? some(b, t) : IR_NONE, z = n > 2 ? some(b, t) : IR_NONE;
-        v = ir_emit(b, (IrInsn){.op = (u8)op, .type = (u8)t, .src = (u8)t, .aux = aux, .a = x, .b = y, .c = z});
+        const IrValue x = some(b, t), y = n > 1 ? some(b, t) : IR_NONE,
+                      z = n > 2 ? some(b, t) : IR_NONE;
+        v = ir_emit(
+            b, (IrInsn){
+                   .op = (u8)op, .type = (u8)t, .src = (u8)t, .aux = aux, .a = x, .b = y, .c = z});
         remember(t, v);
         break;
     }
@@ -844,14 +938,18 @@ static void random_record(IrBlock *b)
         break;
     }
     case 18: {
-        const IrValue base = ir_2(b, IR_and, w.xlen, w.xlen, 0, some_address(b, &disp), ir_const(b, w.xlen, -8));
+        const IrValue base =
+            ir_2(b, IR_and, w.xlen, w.xlen, 0, some_address(b, &disp), ir_const(b, w.xlen, -8));
         const u16 size = (u16)below(w.xlen == IR_I64 ? 4 : 3);
         switch (below(4)) {
-        case 0: v = ir_3(b, IR_cas, w.xlen, w.xlen, size, base, some(b, w.xlen), some(b, w.xlen)); break;
+        case 0:
+            v = ir_3(b, IR_cas, w.xlen, w.xlen, size, base, some(b, w.xlen), some(b, w.xlen));
+            break;
         case 1: v = ir_1(b, IR_lr, w.xlen, w.xlen, size, base); break;
         case 2: v = ir_2(b, IR_sc, w.xlen, w.xlen, size, base, some(b, w.xlen)); break;
         default:
-            v = ir_2(b, IR_amo, w.xlen, w.xlen, (u16)(size | below(9) << IR_AMO_SHIFT), base, some(b, w.xlen));
+            v = ir_2(b, IR_amo, w.xlen, w.xlen, (u16)(size | below(9) << IR_AMO_SHIFT), base,
+                     some(b, w.xlen));
             break;
         }
         remember(w.xlen, v);
@@ -861,13 +959,21 @@ static void random_record(IrBlock *b)
     case 20: {
         const IrOp op = (IrOp)(IR_fadd + below(IR_fnmadd - IR_fadd + 1));
         const unsigned n = (unsigned)strlen(ir_op_info[op].operands);
-        const IrValue x = some(b, f), y = n > 1 ? some(b, f) : IR_NONE, z = n > 2 ? some(b, f) : IR_NONE;
-        v = ir_emit(b, (IrInsn){.op = (u8)op, .type = (u8)f, .src = (u8)f, .aux = some_rm(), .a = x, .b = y, .c = z});
+        const IrValue x = some(b, f), y = n > 1 ? some(b, f) : IR_NONE,
+                      z = n > 2 ? some(b, f) : IR_NONE;
+        v = ir_emit(b, (IrInsn){.op = (u8)op,
+                                .type = (u8)f,
+                                .src = (u8)f,
+                                .aux = some_rm(),
+                                .a = x,
+                                .b = y,
+                                .c = z});
         remember(f, v);
         break;
     }
     case 21: {
-        static const IrOp ops[] = {IR_fmin, IR_fmax, IR_fminm, IR_fmaxm, IR_fsgnj, IR_fsgnjn, IR_fsgnjx};
+        static const IrOp ops[] = {IR_fmin,  IR_fmax,   IR_fminm, IR_fmaxm,
+                                   IR_fsgnj, IR_fsgnjn, IR_fsgnjx};
         const IrValue x = some(b, f), y = some(b, f);
         v = ir_2(b, ops[below(ARRAY_LEN(ops))], f, f, 0, x, y);
         remember(f, v);
@@ -917,8 +1023,9 @@ static void random_record(IrBlock *b)
     case 26: {
         const unsigned h = below(H_COUNT);
         const IrValue x = some(b, w.xlen), y = some(b, w.xlen), z = some(b, w.xlen);
-        v = ir_call(b, w.xlen, h, helpers[h].args > 0 ? x : IR_NONE, helpers[h].args > 1 ? y : IR_NONE,
-                    helpers[h].args > 2 ? z : IR_NONE, (s32)rnd());
+        v = ir_call(b, w.xlen, h, helpers[h].args > 0 ? x : IR_NONE,
+                    helpers[h].args > 1 ? y : IR_NONE, helpers[h].args > 2 ? z : IR_NONE,
+                    (s32)rnd());
         if (h != H_PC && h != H_NEXT) {
             remember(w.xlen, v);
         } else {
@@ -937,16 +1044,20 @@ static void random_record(IrBlock *b)
         break;
     case 28:
         switch (below(4)) {
-        case 0: remember(IR_I32, ir_0(b, IR_getstate, IR_I32, 2, offsetof(CpuState, fflags))); break;
+        case 0:
+            remember(IR_I32, ir_0(b, IR_getstate, IR_I32, 2, offsetof(CpuState, fflags)));
+            break;
         case 1:
             v = ir_2(b, IR_and, IR_I32, IR_I32, 0, some(b, IR_I32), ir_const(b, IR_I32, 31));
             v = ir_1(b, IR_setstate, IR_I32, IR_I32, 2, v);
             b->insns[v].imm = offsetof(CpuState, fflags);
             break;
         case 2:
-            v = ir_1(b, IR_setstate, w.xlen, w.xlen, (u16)below(w.xlen == IR_I64 ? 4 : 3), some(b, w.xlen));
+            v = ir_1(b, IR_setstate, w.xlen, w.xlen, (u16)below(w.xlen == IR_I64 ? 4 : 3),
+                     some(b, w.xlen));
             b->insns[v].imm = offsetof(CpuState, trap_value);
-            v = ir_0(b, IR_getstate, w.xlen, (u16)below(w.xlen == IR_I64 ? 4 : 3), offsetof(CpuState, trap_value));
+            v = ir_0(b, IR_getstate, w.xlen, (u16)below(w.xlen == IR_I64 ? 4 : 3),
+                     offsetof(CpuState, trap_value));
             remember(w.xlen, v);
             break;
         default:
@@ -1014,7 +1125,8 @@ static void fuzz(unsigned blocks)
             random_registers(&cpu);
             static const u8 bases[] = {7, 12, 18};
             for (unsigned k = 0; k < ARRAY_LEN(bases); k++) {
-                cpu.x[bases[k]] = DATA_VA + below(4) * 4096 + (below(4) ? below(4096) : 4096 - below(8));
+                cpu.x[bases[k]] =
+                    DATA_VA + below(4) * 4096 + (below(4) ? below(4096) : 4096 - below(8));
                 if (!below(24)) {
                     cpu.x[bases[k]] += 4096 * 4;
                 }
@@ -1054,11 +1166,13 @@ START_TEST(test_fuzz_32)
 }
 END_TEST
 
-/* ---- Memory: the fast path is taken, and left, where it should be ------------------------------ */
+/* ---- Memory: the fast path is taken, and left, where it should be ------------------------------
+ */
 
-/* Loads and stores of every size at an address in a register; returns slow calls that the block made. */
-static u64 slow_calls_of(bool store, unsigned size, unsigned base_reg, unsigned value_reg, s32 disp, u64 va,
-                         CpuExit expected)
+/* Loads and stores of every size at an address in a register; returns slow calls that the block
+ * made. */
+static u64 slow_calls_of(bool store, unsigned size, unsigned base_reg, unsigned value_reg, s32 disp,
+                         u64 va, CpuExit expected)
 {
     IrBlock *b = begin(8);
     mark(b, 8);
@@ -1151,7 +1265,8 @@ START_TEST(test_memory_32)
 }
 END_TEST
 
-/* ---- Control: links, budget, execute table ----------------------------------------------------- */
+/* ---- Control: links, budget, execute table -----------------------------------------------------
+ */
 
 /* A block at `offset` that adds `n` to x10 and goes on at `target`. */
 static CompiledBlock adder(u32 offset, s64 n, s32 target)
@@ -1159,7 +1274,8 @@ static CompiledBlock adder(u32 offset, s64 n, s32 target)
     IrBlock *b = begin(offset);
     mark(b, (s32)offset);
     const u32 a0 = CPU_OFFSET_X(10);
-    ir_setreg(b, w.xlen, a0, ir_2(b, IR_add, w.xlen, w.xlen, 0, ir_getreg(b, w.xlen, a0), ir_const(b, w.xlen, n)));
+    ir_setreg(b, w.xlen, a0,
+              ir_2(b, IR_add, w.xlen, w.xlen, 0, ir_getreg(b, w.xlen, a0), ir_const(b, w.xlen, n)));
     ir_0(b, IR_goto, IR_NOTYPE, 0, target);
     compile(b);
     return compiled;
@@ -1192,7 +1308,8 @@ static void control(void)
     ck_assert_uint_eq(cpu.x[10], 1);
     ck_assert_int_eq(cpu.budget, 99999);
 
-    /* Linked to each other they run until the budget is gone; the block that does not run is not counted. */
+    /* Linked to each other they run until the budget is gone; the block that does not run is not
+     * counted. */
     backend_link(w.backend, &first.links[0], second.start, 0);
     backend_link(w.backend, &second.links[0], first.start, 0);
     cpu = start_state();
@@ -1221,7 +1338,8 @@ static void control(void)
     const u32 pages[2] = {end - 0x8000, end - 0x4000};
     make_page(pages[0])->entry[8] = 0;
     make_page(pages[1]);
-    CompiledBlock far = adder(4, 1, 4096 + 16), near = adder(16, 1000, 4 - 4096), back = adder(4, 7, 20);
+    CompiledBlock far = adder(4, 1, 4096 + 16), near = adder(16, 1000, 4 - 4096),
+                  back = adder(4, 7, 20);
     const CodeLink *l = &far.links[0];
     ck_assert_uint_ne(l->expect, 0);
     ck_assert_uint_eq(l->expect & 3, 0);
@@ -1229,7 +1347,8 @@ static void control(void)
     const u64 va = CODE_VA + 4096;
     for (unsigned state = 0; state < 4; state++) {
         /* 0: no entry, 1: the wrong page, 2: right, 3: right but not linked any more. */
-        *view_entry(w.view, VIEW_EXEC_OFFSET, va) = state == 0 ? 0 : (u64)pages[state != 1] - 2 * va;
+        *view_entry(w.view, VIEW_EXEC_OFFSET, va) =
+            state == 0 ? 0 : (u64)pages[state != 1] - 2 * va;
         if (state < 3) {
             backend_link(w.backend, l, near.start, pages[1]);
         } else {
@@ -1266,8 +1385,14 @@ static void control(void)
     ir_1(b, IR_jump, w.xlen, w.xlen, 0, ir_getreg(b, w.xlen, CPU_OFFSET_X(11)));
     compile(b);
     backend_unlink(w.backend, &near.links[0]);
-    const u64 targets[] = {va + 16, va + 18, va + 4096, va + 16 + ((u64)1 << 39), va + 16 + ((u64)1 << 63),
-                           va + 16 + ((u64)3 << 50), ((u64)1 << 38) + 16, (u64)-4096};
+    const u64 targets[] = {va + 16,
+                           va + 18,
+                           va + 4096,
+                           va + 16 + ((u64)1 << 39),
+                           va + 16 + ((u64)1 << 63),
+                           va + 16 + ((u64)3 << 50),
+                           ((u64)1 << 38) + 16,
+                           (u64)-4096};
     for (unsigned i = 0; i < ARRAY_LEN(targets); i++) {
         cpu = start_state();
         cpu.pc = CODE_VA;
@@ -1286,7 +1411,8 @@ static void control(void)
 
     /* The next page's execute entry has to be the expected one. */
     for (unsigned state = 0; state < 3; state++) {
-        *view_entry(w.view, VIEW_EXEC_OFFSET, va) = state == 0 ? 0 : (u64)pages[state == 2] - 2 * va;
+        *view_entry(w.view, VIEW_EXEC_OFFSET, va) =
+            state == 0 ? 0 : (u64)pages[state == 2] - 2 * va;
         b = begin(4094);
         b->straddles = true;
         mark(b, 4094);
@@ -1320,7 +1446,8 @@ START_TEST(test_control_32)
 }
 END_TEST
 
-/* A kick that arrives while a block runs is not lost when a branch in its middle gives instructions back. */
+/* A kick that arrives while a block runs is not lost when a branch in its middle gives instructions
+ * back. */
 START_TEST(test_kick_in_block)
 {
     world_open(IR_I64, false);
@@ -1379,7 +1506,8 @@ START_TEST(test_large)
     mark(b, 0);
     IrValue v[600];
     for (unsigned i = 0; i < ARRAY_LEN(v); i++) {
-        v[i] = ir_2(b, IR_add, IR_I64, IR_I64, 0, ir_getreg(b, IR_I64, CPU_OFFSET_X(1 + i % 31)), ir_const(b, IR_I64, i));
+        v[i] = ir_2(b, IR_add, IR_I64, IR_I64, 0, ir_getreg(b, IR_I64, CPU_OFFSET_X(1 + i % 31)),
+                    ir_const(b, IR_I64, i));
     }
     for (unsigned i = 0; i < ARRAY_LEN(v); i++) {
         const u32 r = CPU_OFFSET_X(1 + i % 31);
@@ -1387,7 +1515,8 @@ START_TEST(test_large)
     }
     for (s32 offset = 4; b->count < IR_MAX_INSNS - 16 && offset < 4000; offset += 4) {
         mark(b, offset);
-        ir_st(b, IR_I64, 3, ir_getreg(b, IR_I64, CPU_OFFSET_X(12)), 0, ir_getreg(b, IR_I64, CPU_OFFSET_X(10)));
+        ir_st(b, IR_I64, 3, ir_getreg(b, IR_I64, CPU_OFFSET_X(12)), 0,
+              ir_getreg(b, IR_I64, CPU_OFFSET_X(10)));
     }
     ir_0(b, IR_goto, IR_NOTYPE, 0, 4000);
     compile(b);
@@ -1440,11 +1569,14 @@ START_TEST(test_reservation)
         if (k == 1) {
             ir_st(b, IR_I64, 0, a, 1, ir_const(b, IR_I64, 0x77));
         }
-        const IrValue to = k == 2 ? ir_2(b, IR_add, IR_I64, IR_I64, 0, a, ir_const(b, IR_I64, 8)) : a;
-        ir_setreg(b, IR_I64, CPU_OFFSET_X(12), ir_2(b, IR_sc, IR_I64, IR_I64, k == 3 ? 2 : 3, to, ir_const(b, IR_I64, 5)));
+        const IrValue to =
+            k == 2 ? ir_2(b, IR_add, IR_I64, IR_I64, 0, a, ir_const(b, IR_I64, 8)) : a;
+        ir_setreg(b, IR_I64, CPU_OFFSET_X(12),
+                  ir_2(b, IR_sc, IR_I64, IR_I64, k == 3 ? 2 : 3, to, ir_const(b, IR_I64, 5)));
         if (k == 4) {
             mark(b, 8);
-            ir_setreg(b, IR_I64, CPU_OFFSET_X(13), ir_2(b, IR_sc, IR_I64, IR_I64, 3, to, ir_const(b, IR_I64, 6)));
+            ir_setreg(b, IR_I64, CPU_OFFSET_X(13),
+                      ir_2(b, IR_sc, IR_I64, IR_I64, 3, to, ir_const(b, IR_I64, 6)));
         }
         ir_0(b, IR_goto, IR_NOTYPE, 0, 12);
         compile(b);
