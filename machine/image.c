@@ -257,6 +257,7 @@ static void parse_symbols(Image *image, Span s, const ElfClass *c)
                 }
             }
         }
+        return; /* a file has one symbol table */
     }
 }
 

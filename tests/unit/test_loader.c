@@ -256,6 +256,24 @@ START_TEST(elf_damaged)
 }
 END_TEST
 
+/* As many symbol tables as a header can name, each of them the whole file: only the first counts, or
+ * reading would take minutes. */
+START_TEST(elf_many_symbols)
+{
+    enum { SECTIONS = 60000 };
+    GByteArray *file = make_elf64();
+    Elf64_Shdr sh = {.sh_type = SHT_SYMTAB, .sh_link = 1, .sh_entsize = sizeof(Elf64_Sym)};
+    u16 count = SECTIONS;
+    sh.sh_size = SECTIONS_AT + SECTIONS * sizeof(sh);
+    memcpy(file->data + offsetof(Elf64_Ehdr, e_shnum), &count, sizeof(count));
+    g_byte_array_set_size(file, SECTIONS_AT + 2 * sizeof(sh));
+    for (unsigned i = 2; i < SECTIONS; i++) {
+        g_byte_array_append(file, (const u8 *)&sh, sizeof(sh));
+    }
+    check_elf(file, true);
+}
+END_TEST
+
 START_TEST(elf_refused)
 {
     static const struct {
@@ -557,6 +575,7 @@ int main(void)
     tcase_add_test(t, elf);
     tcase_add_test(t, elf_truncated);
     tcase_add_test(t, elf_damaged);
+    tcase_add_test(t, elf_many_symbols);
     tcase_add_test(t, elf_refused);
     tcase_add_test(t, linux_image);
     tcase_add_test(t, unpack);
