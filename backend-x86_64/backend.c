@@ -143,6 +143,7 @@ bool backend_compile(Backend *backend, const IrBlock *block, u32 next_page_expec
     c->next_page_expected = next_page_expected;
     c->offset = block->page_offset;
     c->guarded = -1;
+    c->next_int = RDI;
     c->next_xmm = 12;
     c->x64 = block->xlen == IR_I64;
     out->start = at;

@@ -144,6 +144,7 @@ enum {
     VAL_ZX = 1,    /* bits 63:32 are zero */
     VAL_BOX32 = 2, /* bits 63:32 are ones */
     VAL_BOX16 = 4, /* bits 63:16 are ones */
+    VAL_POS = 8,   /* bits 63:31 are zero */
 };
 
 typedef struct Val {
@@ -215,7 +216,7 @@ typedef struct Compiler {
     IrValue ghost[16]; /* one that is not needed any more, but equals its guest register's slot */
     IrValue xowner[16];
     IrValue xghost[16];
-    u8 next_xmm; /* scratch register whose ghost goes next */
+    u8 next_int, next_xmm; /* scratch registers whose ghosts go next */
     s32 guarded; /* offset of a byte that a guard has found set and that still is; or -1 */
     IrValue home_value[SLOTS]; /* value that stands for a guest register's contents */
     u8 home_flags[SLOTS];

@@ -162,7 +162,7 @@ static void sel_shift(Compiler *c, const IrInsn *in, u32 variable, unsigned digi
                 mov_rr(a, false, d, d);
             }
         }
-        define_int(c, (int)d, zx_if_32(in));
+        define_int(c, (int)d, zx_if_32(in) | (!w && digit == 5 && n ? VAL_POS : 0));
         return;
     }
     need_rm(c, w, &x);
@@ -476,7 +476,7 @@ static void sel_setcc(Compiler *c, const IrInsn *in)
         mov_ri(a, d, 0);
     }
     x86(a, 0x90 | X_0F | X_BYTE_RM | (u32)cc, 0, rm_reg(d), 0);
-    define_int(c, (int)d, VAL_ZX);
+    define_int(c, (int)d, VAL_ZX | VAL_POS);
 }
 
 static void cmov(Compiler *c, bool w, HostCond cc, unsigned dst, const Opnd *o)
@@ -555,7 +555,7 @@ static void sel_count(Compiler *c, const IrInsn *in, u32 opcode)
         x86(&c->a, 0x33, d, rm_reg(d), 0);
     }
     x86(&c->a, opcode | w_if(w), d, opnd_rm(&x), 0);
-    define_int(c, (int)d, VAL_ZX);
+    define_int(c, (int)d, VAL_ZX | VAL_POS);
 }
 
 static void sel_bswap(Compiler *c, const IrInsn *in)
@@ -713,9 +713,16 @@ static void sel_extend(Compiler *c, const IrInsn *in)
         return;
     }
     need_rm(c, w, &x);
+    const u8 known = c->val[rep(c, in->a)].flags;
     release(c, in->a);
     const unsigned d = (unsigned)dest_int(c, &x, NULL);
     u8 flags = zx_if_32(in);
+    if (x.kind == O_REG && ((in->op == IR_sext32 && (known & VAL_POS)) ||
+                            (in->op == IR_zext32 && (known & VAL_ZX)))) {
+        load_int(c, true, d, &x);
+        define_int(c, (int)d, known & (VAL_ZX | VAL_POS));
+        return;
+    }
     switch ((IrOp)in->op) {
     case IR_sext8: x86(a, X_MOVSX8 | w_if(w), d, opnd_rm(&x), 0); break;
     case IR_sext16: x86(a, X_MOVSX16 | w_if(w), d, opnd_rm(&x), 0); break;
@@ -726,8 +733,8 @@ static void sel_extend(Compiler *c, const IrInsn *in)
             x86(a, X_MOV_LOAD, d, opnd_rm(&x), 0);
         }
         break;
-    case IR_zext8: x86(a, X_MOVZX8, d, opnd_rm(&x), 0); flags = VAL_ZX; break;
-    case IR_zext16: x86(a, X_MOVZX16, d, opnd_rm(&x), 0); flags = VAL_ZX; break;
+    case IR_zext8: x86(a, X_MOVZX8, d, opnd_rm(&x), 0); flags = VAL_ZX | VAL_POS; break;
+    case IR_zext16: x86(a, X_MOVZX16, d, opnd_rm(&x), 0); flags = VAL_ZX | VAL_POS; break;
     default: x86(a, X_MOV_LOAD, d, opnd_rm(&x), 0); flags = VAL_ZX; break;
     }
     define_int(c, (int)d, flags);

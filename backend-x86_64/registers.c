@@ -138,19 +138,17 @@ void flush_ints(Compiler *c)
 /* A scratch register for the operation in progress. */
 int alloc_int(Compiler *c)
 {
-    static const u8 scratch[] = {RDI, RSI};
-    for (unsigned i = 0; i < 2; i++) {
-        const unsigned r = scratch[i];
-        if (!(c->busy >> r & 1) && c->owner[r] == IR_NONE) {
-            c->busy |= 1u << r;
-            c->ghost[r] = IR_NONE;
-            return (int)r;
-        }
-    }
-    for (unsigned i = 0; i < 2; i++) {
-        const unsigned r = scratch[i];
-        if (!(c->busy >> r & 1)) {
-            evict(c, r);
+    for (unsigned pass = 0; pass < 3; pass++) {
+        for (unsigned i = RSI; i <= RDI; i++) {
+            const unsigned r = c->next_int;
+            c->next_int = (u8)(RSI + RDI - r);
+            if ((c->busy >> r & 1) || (pass < 2 && c->owner[r] != IR_NONE) ||
+                (pass < 1 && c->ghost[r] != IR_NONE)) {
+                continue;
+            }
+            if (c->owner[r] != IR_NONE) {
+                evict(c, r);
+            }
             c->busy |= 1u << r;
             c->ghost[r] = IR_NONE;
             return (int)r;
@@ -218,23 +216,44 @@ static bool hint_ok(const Compiler *c, HomeKind kind)
     return old == IR_NONE || c->val[old].uses == 0;
 }
 
+/* Whether a scratch register's contents may yet be wanted: it holds a guest register that the
+ * current record is not about to overwrite. */
+static bool haunted(const Compiler *c, unsigned reg)
+{
+    return c->ghost[reg] != IR_NONE && c->val[c->ghost[reg]].home != c->val[c->index].hint;
+}
+
+/* Whether an operand is in a scratch register that nobody needs after this record. */
+static bool dies(const Compiler *c, const Opnd *o)
+{
+    return o && o->kind == O_REG && (o->reg == RDI || o->reg == RSI) && c->owner[o->reg] == IR_NONE;
+}
+
 /* The register for the result, after the operands were released: it may be an operand's. */
 int dest_int(Compiler *c, const Opnd *a, const Opnd *b)
 {
     if (hint_ok(c, HOME_INT)) {
         return c->backend->homes[c->val[c->index].hint].reg;
     }
-    if (a && a->kind == O_REG && (a->reg == RDI || a->reg == RSI) && c->owner[a->reg] == IR_NONE) {
+    if (dies(c, a) && !haunted(c, a->reg)) {
         return a->reg;
     }
-    if (b && b->kind == O_REG && (b->reg == RDI || b->reg == RSI) && c->owner[b->reg] == IR_NONE) {
+    if (dies(c, b) && !haunted(c, b->reg)) {
         return b->reg;
     }
     for (unsigned r = RSI; r <= RDI; r++) {
-        if (!(c->busy >> r & 1)) {
-            if (c->owner[r] != IR_NONE) {
-                continue;
-            }
+        if (!(c->busy >> r & 1) && c->owner[r] == IR_NONE && !haunted(c, r)) {
+            c->busy |= 1u << r;
+            return (int)r;
+        }
+    }
+    if (dies(c, a) || dies(c, b)) {
+        return dies(c, a) ? a->reg : b->reg;
+    }
+    for (unsigned i = RSI; i <= RDI; i++) {
+        const unsigned r = c->next_int;
+        c->next_int = (u8)(RSI + RDI - r);
+        if (!(c->busy >> r & 1) && c->owner[r] == IR_NONE) {
             c->busy |= 1u << r;
             return (int)r;
         }
