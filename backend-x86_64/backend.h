@@ -56,6 +56,9 @@ bool backend_compile(Backend *backend, const IrBlock *block, u32 next_page_expec
  * was jumped to). */
 u32 backend_miss_stub(const Backend *backend);
 
+/* Whoever jumps to a block's entry has put the target's guest virtual address into rdi and its page
+ * into r13; the miss stub relies on it. */
+
 /* Runs code at code address `entry` for the block at cpu->pc until it leaves. MXCSR, callee-saved
  * registers and signal state are the host's again afterwards; fflags are folded into cpu->fflags.
  * For EXIT_LINK, *link_jump is the CodeLink.jump of the jump that was taken (0 otherwise). */

@@ -78,7 +78,8 @@ struct CpuState {
                   * code may run as it is; 0: the guard fails and the frontend decides */
     u8 frm;      /* rounding mode, 0..7 (5..7 are reserved) */
     u32 fflags;  /* accrued exceptions NX=1 UF=2 OF=4 DZ=8 NV=16. Generated code also accrues in
-                  * MXCSR; the backend folds that in at every exit and around HELPER_FP helpers */
+                  * MXCSR; the backend folds that in at every exit, around HELPER_FP helpers
+                  * and for getstate and setstate of this word */
 
     /* LR/SC reservation: host address of the reserved word (0: none) and the value LR saw. */
     u64 res_host;
