@@ -24,6 +24,11 @@ void mmu_set_pmp(CpuState *cpu, const PmpState *pmp)
     (void)cpu, (void)pmp;
 }
 
+void mmu_flush_all(CpuState *cpu)
+{
+    (void)cpu;
+}
+
 void mmu_fence(CpuState *cpu, const u64 *va, const u16 *asid)
 {
     (void)cpu, (void)va, (void)asid;
