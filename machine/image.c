@@ -47,6 +47,7 @@ static Span span_of(GBytes *data)
 
 GBytes *image_read_file(const char *path, const char *what, u64 limit, GError **err)
 {
+    static const char *const too_large = "it is larger than the guest's memory";
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) < 0) {
@@ -68,6 +69,9 @@ GBytes *image_read_file(const char *path, const char *what, u64 limit, GError **
     u64 size = 0;
     u8 *buffer = g_try_malloc(room);
     const char *problem = buffer ? NULL : "there is not enough memory for it";
+    if (S_ISREG(st.st_mode) && (u64)st.st_size > limit) {
+        problem = too_large;
+    }
     while (!problem) {
         if (size == room) {
             u8 *more = g_try_realloc(buffer, room * 2);
@@ -89,7 +93,7 @@ GBytes *image_read_file(const char *path, const char *what, u64 limit, GError **
         } else {
             size += (u64)n;
             if (size > limit) {
-                problem = "it is larger than the guest's memory";
+                problem = too_large;
             }
         }
     }

@@ -168,22 +168,37 @@ bool loader_place_bytes(Loader *l, const char *name, u64 address, const void *by
             stag_error(err, "%s can't be written to memory at 0x%" PRIx64, name, address));
 }
 
+enum { LINKER_PAGE = 4096 };
+
+/* The bytes at the start of a segment that need no memory. Linkers put the ELF's own headers into
+ * the first segment: for a program linked to the start of RAM they come to lie in the page below
+ * it, where nobody needs them. */
+static u64 headers_below_memory(const Loader *l, const Image *image, const ImageSegment *s)
+{
+    u64 skip = LINKER_PAGE - s->address % LINKER_PAGE;
+    return image->kind == IMAGE_ELF && s->offset == 0 && s->file_size >= skip &&
+                   !is_memory(l, s->address, 1) && is_memory(l, s->address + skip, s->size - skip)
+               ? skip
+               : 0;
+}
+
 bool loader_place_image(Loader *l, const Image *image, const char *what, u64 address, GError **err)
 {
     g_autofree char *name = g_strdup_printf("%s %s", what, image->name);
     const u8 *bytes = g_bytes_get_data(image->data, NULL);
     for (unsigned i = 0; i < image->segments->len; i++) {
         const ImageSegment *s = image_segment(image, i);
-        u64 at = image->kind == IMAGE_ELF ? s->address : address;
-        if (!claim(l, name, at, s->size, err)) {
+        u64 skip = headers_below_memory(l, image, s);
+        u64 at = (image->kind == IMAGE_ELF ? s->address : address) + skip;
+        if (!claim(l, name, at, s->size - skip, err)) {
             return false;
         }
-        if (!write_memory(l, at, bytes + s->offset, s->file_size)) {
+        if (!write_memory(l, at, bytes + s->offset + skip, s->file_size - skip)) {
             return stag_error(err, "%s can't be written to memory at 0x%" PRIx64, name, at);
         }
         /* A Linux image's size beyond the file is memory that the kernel clears itself. */
         if (image->kind == IMAGE_ELF) {
-            clear(l, at + s->file_size, s->size - s->file_size);
+            clear(l, at + s->file_size - skip, s->size - s->file_size);
         }
     }
     return true;

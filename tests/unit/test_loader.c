@@ -458,6 +458,42 @@ static bool write_overlay(void *opaque, u64 offset, const void *bytes, u64 n)
 }
 
 /* A device in the midst of memory gets its part of what lies across it. */
+/* Programs linked to the start of RAM have their ELF headers in the page below it. */
+START_TEST(headers_below)
+{
+    u8 file[0x1040] = {0};
+    Elf64_Ehdr e = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
+                    .e_type = ET_EXEC, .e_machine = EM_RISCV, .e_version = EV_CURRENT,
+                    .e_entry = RAM_BASE, .e_phoff = sizeof(e), .e_ehsize = sizeof(e),
+                    .e_phentsize = sizeof(Elf64_Phdr), .e_phnum = 1};
+    Elf64_Phdr p = {.p_type = PT_LOAD, .p_offset = 0, .p_vaddr = RAM_BASE - 0x1000,
+                    .p_paddr = RAM_BASE - 0x1000, .p_filesz = sizeof(file), .p_memsz = 0x1080};
+    memcpy(file, &e, sizeof(e));
+    memcpy(file + sizeof(e), &p, sizeof(p));
+    memcpy(file + 0x1000, code, sizeof(code));
+
+    for (unsigned lower = 0; lower < 2; lower++) { /* one page lower there is no excuse */
+        Bus *bus = bus_new();
+        ck_assert(bus_add_memory(bus, "ram", REGION_RAM, RAM_BASE, RAM_SIZE, NULL));
+        Loader *loader = loader_new(bus, RAM_BASE, RAM_SIZE);
+        p.p_paddr = RAM_BASE - 0x1000 - 0x1000 * lower;
+        memcpy(file + sizeof(e), &p, sizeof(p));
+        GError *err = NULL;
+        Image *image = image_parse(g_bytes_new(file, sizeof(file)), "program", false, &err);
+        ck_assert(image && !err);
+        ck_assert_int_eq(loader_place_image(loader, image, "kernel", 0, &err), !lower);
+        ck_assert_int_eq(err != NULL, lower);
+        char got[sizeof(code)] = "";
+        ck_assert(bus_dma_read(bus, RAM_BASE, got, sizeof(got)));
+        ck_assert_int_eq(memcmp(got, code, sizeof(code)) == 0, !lower);
+        g_clear_error(&err);
+        image_free(image);
+        loader_free(loader);
+        bus_free(bus);
+    }
+}
+END_TEST
+
 START_TEST(overlays)
 {
     GError *err = NULL;
@@ -581,6 +617,7 @@ int main(void)
     tcase_add_test(t, unpack);
     tcase_add_test(t, reading);
     tcase_add_test(t, placing);
+    tcase_add_test(t, headers_below);
     tcase_add_test(t, overlays);
     tcase_add_test(t, devices);
     tcase_add_test(t, device_trees);
