@@ -322,7 +322,7 @@ int main(int argc, char **argv)
             if (!g_file_set_contents(image_file, (char *)image, RANDPROG_SIZE, &err)) {
                 die(err);
             }
-            return 0;
+            break;
         }
         if (verbose) {
             printf("seed %" PRIu64 "\n", s);
@@ -341,5 +341,8 @@ int main(int argc, char **argv)
     g_free(model);
     g_free(image);
     g_free(cpu);
+    g_free(image_file);
+    g_free(leave_out);
+    g_free(log);
     return 0;
 }
