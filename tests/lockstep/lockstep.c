@@ -334,10 +334,12 @@ int main(int argc, char **argv)
         }
         total += n;
     }
-    printf("%" PRIu64 " programs, %.1f million instructions, no difference\n", programs,
-           total / 1e6);
-    rig_free(t0);
-    rig_free(t1);
+    if (!image_file) {
+        printf("%" PRIu64 " programs, %.1f million instructions, no difference\n", programs,
+               total / 1e6);
+        rig_free(t0);
+        rig_free(t1);
+    }
     g_free(model);
     g_free(image);
     g_free(cpu);
