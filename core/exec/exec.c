@@ -584,13 +584,6 @@ static void log_compiled(Exec *exec, const IrBlock *ir, const CompiledBlock *cod
     log_unlock();
 }
 
-static u64 now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (u64)t.tv_sec * 1000000000u + (u64)t.tv_nsec;
-}
-
 /* Compiles IR into the cache, making room if need be. */
 static CacheRegion *compile(Exec *exec, const IrBlock *ir, u32 next_page_expected,
                             CompiledBlock *code)
@@ -613,7 +606,6 @@ static CacheRegion *compile(Exec *exec, const IrBlock *ir, u32 next_page_expecte
 static u32 translate(Exec *exec, ExecHart *h, CodePage *page, u64 pc, bool *alone)
 {
     CpuState *cpu = h->cpu;
-    u64 began = now_ns();
     u32 offset = (u32)(pc & (VIEW_PAGE_SIZE - 1));
     IrBlock ir = {.insns = h->insns};
     CodePage *page2 = NULL;
@@ -691,7 +683,6 @@ static u32 translate(Exec *exec, ExecHart *h, CodePage *page, u64 pc, bool *alon
     exec->stats.guest_insns += ir.guest_insns;
     exec->stats.guest_bytes += ir.guest_bytes;
     exec->stats.host_bytes += code.size;
-    exec->stats.translate_ns += now_ns() - began;
     if (exec->config.perf_map) {
         fprintf(exec->config.perf_map, "%x %x guest_%" PRIx64 "\n", code.start, code.size, pc);
         fflush(exec->config.perf_map);

@@ -84,7 +84,6 @@ bool exec_find_block(void *exec, u32 address, u32 *start, u32 *tables);
 
 typedef struct ExecStats {
     u64 blocks, guest_insns, guest_bytes, host_bytes; /* translated so far */
-    u64 translate_ns;
     u64 evictions, invalidated,
         revalidated; /* regions; blocks dropped and kept after writes to their page */
     u64 code_pages; /* now */
