@@ -86,11 +86,18 @@ typedef struct FetchEntry {
     bool global;
 } FetchEntry;
 
+/* The PMP entries, and the stretch of addresses that was looked up last; first > last: none. */
+typedef struct Pmp {
+    PmpState state;
+    u64 first, last;
+    u8 perms_m, perms_su;
+} Pmp;
+
 struct Mmu {
     CpuState *cpu;
     Bus *bus;
     TranslationRegime regime;
-    PmpState pmp;
+    Pmp pmp;
     u64 va_mask; /* the bits that an address has */
     View *view;  /* current */
 
@@ -110,8 +117,20 @@ struct Mmu {
 
 /* The PMP_* permissions of `priv` for all of [pa, pa + size). *partial: the entry that decides
  * covers only a part of it (then the answer is 0: such an access fails). */
-u8 pmp_permissions(const PmpState *pmp, u64 pa, u64 size, u8 priv, bool *partial);
-bool pmp_allows(const PmpState *pmp, u64 pa, u64 size, u8 priv, u8 need);
+u8 pmp_look_up(Pmp *pmp, u64 pa, u64 size, u8 priv, bool *partial);
+static inline u8 pmp_permissions(Pmp *pmp, u64 pa, u64 size, u8 priv, bool *partial)
+{
+    if (likely(pmp->first <= pa && pa + (size - 1) <= pmp->last)) {
+        *partial = false;
+        return priv == PRIV_M ? pmp->perms_m : pmp->perms_su;
+    }
+    return pmp_look_up(pmp, pa, size, priv, partial);
+}
+static inline bool pmp_allows(Pmp *pmp, u64 pa, u64 size, u8 priv, u8 need)
+{
+    bool partial;
+    return (pmp_permissions(pmp, pa, size, priv, &partial) & need) == need;
+}
 bool pmp_equal(const PmpState *a, const PmpState *b);
 
 /* ---- walk.c ---- */

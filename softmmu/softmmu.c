@@ -30,7 +30,8 @@ Mmu *mmu_new(CpuState *cpu, Bus *bus, GError **err)
     mmu->bus = bus;
     mmu->va_mask = ~(u64)0;
     mmu->regime = (TranslationRegime){.fetch_priv = PRIV_M, .data_priv = PRIV_M};
-    mmu->pmp.default_m = mmu->pmp.default_su = PMP_R | PMP_W | PMP_X;
+    mmu->pmp.first = 1; /* nothing has been looked up */
+    mmu->pmp.state.default_m = mmu->pmp.state.default_su = PMP_R | PMP_W | PMP_X;
     mmu->view = view_select(mmu);
     cpu->mmu = mmu;
     cpu->view = mmu->view->read_table;
@@ -85,9 +86,9 @@ void mmu_set_pmp(CpuState *cpu, const PmpState *pmp)
 {
     Mmu *mmu = cpu->mmu;
     g_assert(pmp->count <= ARRAY_LEN(pmp->range));
-    if (!pmp_equal(&mmu->pmp, pmp)) {
+    if (!pmp_equal(&mmu->pmp.state, pmp)) {
         log_printf(LOG_MMU, "mmu: hart %u: flush of all views: PMP changed\n", cpu->index);
-        mmu->pmp = *pmp;
+        mmu->pmp = (Pmp){.state = *pmp, .first = 1};
         flush_all(mmu);
     }
 }
