@@ -238,7 +238,7 @@ static void report_range(Bus *bus, const BusRegion *m, u64 pa, u64 len)
 u64 host_load(const u8 *host, unsigned size)
 {
     u64 value = 0;
-    if ((uintptr_t)host % size == 0) {
+    if (((uintptr_t)host & (size - 1)) == 0) {
         switch (size) {
         case 1:
             return __atomic_load_n(host, __ATOMIC_RELAXED);
@@ -256,7 +256,7 @@ u64 host_load(const u8 *host, unsigned size)
 
 void host_store(u8 *host, unsigned size, u64 value)
 {
-    if ((uintptr_t)host % size == 0) {
+    if (((uintptr_t)host & (size - 1)) == 0) {
         switch (size) {
         case 1:
             __atomic_store_n(host, (u8)value, __ATOMIC_RELAXED);
