@@ -23,6 +23,7 @@
 
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -78,7 +79,7 @@ enum {
     BLOCK_ALIGN = 16,
     MIN_BLOCK_SIZE = 32, /* smaller ones are padded: bounds the number of blocks in a region */
     PREFAULT = 64 << 10,
-    ARENA_CHUNK = 64 << 10,
+    ARENA_CHUNK = 2 << 20, /* a huge page */
     MAX_CODE_PAGES = 32768,
 };
 #define ENTRIES_BYTES (MAX_CODE_PAGES * sizeof(CodePageEntries) + VIEW_PAGE_SIZE)
@@ -152,7 +153,10 @@ static void *arena_alloc(CacheRegion *r, size_t size)
 {
     size = ALIGN_UP(size, 16);
     if (r->arena->len == 0 || r->arena_used + size > ARENA_CHUNK) {
-        g_ptr_array_add(r->arena, g_malloc(ARENA_CHUNK));
+        void *chunk = aligned_alloc(ARENA_CHUNK, ARENA_CHUNK);
+        g_assert(chunk);
+        madvise(chunk, ARENA_CHUNK, MADV_HUGEPAGE);
+        g_ptr_array_add(r->arena, chunk);
         r->arena_used = 0;
     }
     void *p = (u8 *)r->arena->pdata[r->arena->len - 1] + r->arena_used;
@@ -971,6 +975,7 @@ Exec *exec_new(const ExecOps *ops, const ExecConfig *config, const CodeSpace *sp
         exec_free(exec);
         return NULL;
     }
+    madvise(exec->entries_map, ENTRIES_BYTES, MADV_HUGEPAGE);
     /* At odd multiples of half their size: then no address of theirs is twice that of a guest page,
      * and an execute entry, which is the difference, never comes out as 0, which means none. */
     _Static_assert(sizeof(CodePageEntries) == 2 * VIEW_PAGE_SIZE, "half an entry is a page");
@@ -984,7 +989,7 @@ Exec *exec_new(const ExecOps *ops, const ExecConfig *config, const CodeSpace *sp
         CacheRegion *r = &exec->regions[i];
         r->start = r->used = r->prefaulted = first + i * size;
         r->end = r->start + size;
-        r->arena = g_ptr_array_new_with_free_func(g_free);
+        r->arena = g_ptr_array_new_with_free_func(free);
         r->blocks = mmap(NULL, size / MIN_BLOCK_SIZE * sizeof(Block *), PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (r->blocks == MAP_FAILED) {
