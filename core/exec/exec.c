@@ -78,7 +78,7 @@ enum {
     REGIONS = 8,
     BLOCK_ALIGN = 16,
     MIN_BLOCK_SIZE = 32, /* smaller ones are padded: bounds the number of blocks in a region */
-    PREFAULT = 64 << 10,
+    PREFAULT = 512 << 10, /* bytes, at a time and ahead of use */
     ARENA_CHUNK = 2 << 20, /* a huge page */
     MAX_CODE_PAGES = 32768,
 };
@@ -116,6 +116,7 @@ struct Exec {
     GPtrArray *waiting; /* CodePages with `waits` */
     _Atomic u32 waiting_count; /* its length, for a look without the lock */
     GPtrArray *harts;
+    GThreadPool *prefaulter;
     u32 miss;
     ExecStats stats;
 };
@@ -474,15 +475,26 @@ static CacheRegion *region_next(Exec *exec)
     return r;
 }
 
+/* A page of the code cache costs two page faults, one for each mapping: a thread takes them ahead of
+ * the harts, from `start` on. If it comes late, they are taken where they happen. */
+static void prefault(gpointer start, gpointer opaque)
+{
+#ifdef MADV_POPULATE_WRITE
+    const Exec *exec = opaque;
+    const u64 address = (u64)(uintptr_t)start;
+    const u64 size = MIN(PREFAULT, (u64)(uintptr_t)exec->space.exec + exec->space.size - address);
+    madvise(code_writable(&exec->space, address), size, MADV_POPULATE_WRITE);
+    madvise(start, size, MADV_POPULATE_READ);
+#else
+    (void)start, (void)opaque;
+#endif
+}
+
 static void region_prefault(Exec *exec, CacheRegion *r)
 {
-    if (r->used + PREFAULT / 2 > r->prefaulted && r->prefaulted < r->end) {
-        u32 n = MIN(PREFAULT, r->end - r->prefaulted);
-#ifdef MADV_POPULATE_WRITE
-        madvise(code_writable(&exec->space, r->prefaulted), n, MADV_POPULATE_WRITE);
-        madvise((void *)(uintptr_t)r->prefaulted, n, MADV_POPULATE_READ);
-#endif
-        r->prefaulted += n;
+    if (r->used + PREFAULT > r->prefaulted && r->prefaulted < r->end) {
+        g_thread_pool_push(exec->prefaulter, (void *)(uintptr_t)r->prefaulted, NULL);
+        r->prefaulted += PREFAULT;
     }
 }
 
@@ -964,6 +976,7 @@ Exec *exec_new(const ExecOps *ops, const ExecConfig *config, const CodeSpace *sp
     exec->entries_free = g_ptr_array_new();
     exec->waiting = g_ptr_array_new();
     exec->harts = g_ptr_array_new();
+    exec->prefaulter = g_thread_pool_new(prefault, exec, 1, FALSE, NULL);
     exec->miss = ops->miss_stub(ops->backend);
     exec->entries_map = mmap(NULL, ENTRIES_BYTES, PROT_READ | PROT_WRITE,
                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_32BIT, -1, 0);
@@ -1023,6 +1036,7 @@ void exec_free(Exec *exec)
     if (exec->entries_map) {
         munmap(exec->entries_map, ENTRIES_BYTES);
     }
+    g_thread_pool_free(exec->prefaulter, TRUE, TRUE);
     exec_code_space_free(&exec->space);
     g_hash_table_destroy(exec->pages);
     g_ptr_array_free(exec->entries_free, TRUE);
