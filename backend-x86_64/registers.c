@@ -1,5 +1,6 @@
 /*
- * Where values are. The backward pass counts uses and finds values that can be computed straight
+ * Where values are. The backward pass counts uses, marks records without effect (values nobody uses,
+ * setregs that are overwritten before anything looks) and finds values that can be computed straight
  * into a mapped guest register; the functions behind it hand out the few scratch registers during
  * the forward pass, move values out of the way, and implement getreg and setreg, which mostly only
  * rename.
@@ -22,6 +23,7 @@ void backward_pass(Compiler *c)
     const OpInfo *info = c->backend->info;
     Val *const val = c->val;
     u16 next_get[SLOTS], next_set[SLOTS], barrier = 0xffff;
+    u64 overwritten = 0; /* slots that are set again before anything looks */
     memset(next_get, 0xff, sizeof(next_get));
     memset(next_set, 0xff, sizeof(next_set));
 
@@ -40,14 +42,20 @@ void backward_pass(Compiler *c)
                 v->loc = LOC_DEAD;
             } else if (slot >= 0) {
                 next_get[slot] = (u16)i;
+                overwritten &= ~((u64)1 << slot);
             }
             break;
         }
         case OPC_SETREG: {
             const int slot = slot_of(in->imm);
             Val *x = &val[in->a];
+            if (slot >= 0 && overwritten >> slot & 1) {
+                v->loc = LOC_DEAD;
+                break;
+            }
             x->uses++;
             if (slot >= 0) {
+                overwritten |= (u64)1 << slot;
                 x->setslot = (s8)slot;
                 x->hint_at = (u16)i;
                 next_set[slot] = (u16)i;
@@ -75,6 +83,7 @@ void backward_pass(Compiler *c)
             val[n > 2 ? in->c : block->count].uses++;
             if (op.class == OPC_BARRIER) {
                 barrier = (u16)i;
+                overwritten = 0;
             } else if (op.class == OPC_PROPAGATES && v->hint >= 0 && val[a].uses == 1) {
                 /* The first operand is in the way of nobody: the same register will do for it. */
                 val[a].setslot = v->hint;

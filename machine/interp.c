@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "core/base/bits.h"
+#include "core/opt/opt.h"
 
 /* What stands in the code cache; the block's records follow. */
 typedef struct InterpBlock {
@@ -40,16 +41,20 @@ static bool interp_compile(void *opaque, const IrBlock *block, u32 next_page_exp
 {
     Interp *interp = opaque;
     u32 start = (u32)ALIGN_UP((u64)at, 16);
-    u64 size = sizeof(InterpBlock) + block->count * sizeof(IrInsn);
-    if (start - at + size > room) {
+    if (start - at + sizeof(InterpBlock) + block->count * sizeof(IrInsn) > room) {
         return false;
     }
     InterpBlock *copy = code_writable(&interp->space, start);
     copy->next_page_expected = next_page_expected;
     copy->block = *block;
+    copy->block.insns = (IrInsn *)(copy + 1);
+    memcpy(copy->block.insns, block->insns, block->count * sizeof(IrInsn));
+    opt_drop_dead(&copy->block);
+    *out = (CompiledBlock){
+        .start = start,
+        .size = (u32)(sizeof(InterpBlock) + copy->block.count * sizeof(IrInsn)),
+    };
     copy->block.insns = NULL;
-    memcpy(copy + 1, block->insns, block->count * sizeof(IrInsn));
-    *out = (CompiledBlock){.start = start, .size = (u32)size};
     return true;
 }
 

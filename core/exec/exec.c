@@ -651,7 +651,10 @@ static u32 translate(Exec *exec, ExecHart *h, CodePage *page, u64 pc, bool *alon
         log_block(exec, &ir, page->host, page2 ? page2->host : NULL, pc);
     }
     check_ir(&ir, "translation");
-    opt_run(&ir);
+    opt_fold(&ir); /* the backend passes over what is dead */
+    if (log_on(LOG_OP_OPT)) {
+        opt_drop_dead(&ir);
+    }
     check_ir(&ir, "optimisation");
 
     CompiledBlock code;

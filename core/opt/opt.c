@@ -1,5 +1,6 @@
 /*
- * Two passes and a compaction.
+ * Two passes and a compaction. Only the first is for everybody: the backend has its own walk back
+ * over the records, which finds the dead ones by the way.
  *
  * Forward: each record, its operands already replaced, is tried against the rules of its operation
  * (fold_* below, a line above each rule says it as a rewrite). It stays, becomes another record in
@@ -636,10 +637,9 @@ static void compact(IrBlock *block, const bool *keep, IrValue *map)
     block->count = count;
 }
 
-void opt_run(IrBlock *block)
+void opt_fold(IrBlock *block)
 {
     Opt o; /* map and origin are written before they are read */
-    bool keep[IR_MAX_INSNS];
 
     o.block = block;
     o.insns = block->insns;
@@ -649,7 +649,20 @@ void opt_run(IrBlock *block)
     o.guards = 0;
     memset(o.last_set, 0xff, sizeof(o.last_set));
     forward(&o);
+}
+
+void opt_drop_dead(IrBlock *block)
+{
+    bool keep[IR_MAX_INSNS];
+    IrValue map[IR_MAX_INSNS]; /* written before it is read */
+
     if (backward(block, keep)) {
-        compact(block, keep, o.map);
+        compact(block, keep, map);
     }
+}
+
+void opt_run(IrBlock *block)
+{
+    opt_fold(block);
+    opt_drop_dead(block);
 }

@@ -12,4 +12,8 @@
  * ends the block there, so guest_insns may shrink; guest_bytes stays. */
 void opt_run(IrBlock *block);
 
+/* Its two halves: the second takes out what has no effect, in itself or since the first. */
+void opt_fold(IrBlock *block);
+void opt_drop_dead(IrBlock *block);
+
 #endif
