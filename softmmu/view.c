@@ -335,9 +335,15 @@ void view_flush_address(Mmu *mmu, View *v, u64 va, bool keep_global)
     u64 index = view_index(va);
     drop_if_same_leaf(mmu, node_at(v, index), index, keep_global);
     if (v->big_leaves[index >> 18] && is_touched(v, TABLE_NODES, index)) {
+        /* Most of the page's nodes do not exist: look at four at once. */
         u64 first = ALIGN_DOWN(index, NODES_PER_HOST_PAGE);
-        for (u64 i = first; i < first + NODES_PER_HOST_PAGE; i++) {
-            drop_if_same_leaf(mmu, v->nodes[i], index, keep_global);
+        for (u64 i = first; i < first + NODES_PER_HOST_PAGE; i += 4) {
+            const u32 *four = &v->nodes[i];
+            if (four[0] | four[1] | four[2] | four[3]) {
+                for (u64 k = i; k < i + 4; k++) {
+                    drop_if_same_leaf(mmu, v->nodes[k], index, keep_global);
+                }
+            }
         }
     }
     if (v->huge_leaves[index >> 18]) {
