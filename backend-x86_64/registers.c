@@ -1,9 +1,9 @@
 /*
- * Where values are. The backward pass counts uses, marks records without effect (values nobody uses,
- * setregs that are overwritten before anything looks) and finds values that can be computed straight
- * into a mapped guest register; the functions behind it hand out the few scratch registers during
- * the forward pass, move values out of the way, and implement getreg and setreg, which mostly only
- * rename.
+ * Where values are. The backward pass counts uses, marks records without effect (values nobody
+ * uses, setregs that are overwritten before anything looks) and finds values that can be computed
+ * straight into a mapped guest register; the functions behind it hand out the few scratch registers
+ * during the forward pass, move values out of the way, and implement getreg and setreg, which
+ * mostly only rename.
  */
 #include "backend-x86_64/compiler.h"
 

@@ -475,8 +475,8 @@ static CacheRegion *region_next(Exec *exec)
     return r;
 }
 
-/* A page of the code cache costs two page faults, one for each mapping: a thread takes them ahead of
- * the harts, from `start` on. If it comes late, they are taken where they happen. */
+/* A page of the code cache costs two page faults, one for each mapping: a thread takes them ahead
+ * of the harts, from `start` on. If it comes late, they are taken where they happen. */
 static void prefault(gpointer start, gpointer opaque)
 {
 #ifdef MADV_POPULATE_WRITE
