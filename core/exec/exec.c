@@ -118,7 +118,6 @@ struct Exec {
     GPtrArray *harts;
     GThreadPool *prefaulter;
     u32 miss;
-    ExecStats stats;
 };
 
 /* --- memory ----------------------------------------------------------------------------------- */
@@ -400,9 +399,6 @@ static void page_clean(Exec *exec, CpuState *cpu, CodePage *page)
         next = m->next;
         if (block_hash(m->block) != m->block->hash) {
             drop_block(exec, m->block);
-            exec->stats.invalidated++;
-        } else {
-            exec->stats.revalidated++;
         }
     }
 }
@@ -470,7 +466,6 @@ static CacheRegion *region_next(Exec *exec)
     CacheRegion *r = &exec->regions[exec->current];
     if (atomic_load(&r->block_count)) {
         region_evict(exec, r);
-        exec->stats.evictions++;
     }
     return r;
 }
@@ -612,7 +607,7 @@ static CacheRegion *compile(Exec *exec, const IrBlock *ir, u32 next_page_expecte
                               code)) {
             return r;
         }
-        g_assert(tries < 2); /* an empty region holds any block: exec_new checks the size */
+        g_assert(tries < 2); /* an empty region holds any block */
         r = region_next(exec);
     }
 }
@@ -698,10 +693,6 @@ static u32 translate(Exec *exec, ExecHart *h, CodePage *page, u64 pc, bool *alon
     r->used = (u32)ALIGN_UP(MAX(code.start + code.size, r->used + MIN_BLOCK_SIZE), BLOCK_ALIGN);
     page->entries->entry[offset / 2] = code.start;
 
-    exec->stats.blocks++;
-    exec->stats.guest_insns += ir.guest_insns;
-    exec->stats.guest_bytes += ir.guest_bytes;
-    exec->stats.host_bytes += code.size;
     if (exec->config.perf_map) {
         fprintf(exec->config.perf_map, "%x %x guest_%" PRIx64 "\n", code.start, code.size, pc);
         fflush(exec->config.perf_map);
@@ -709,8 +700,6 @@ static u32 translate(Exec *exec, ExecHart *h, CodePage *page, u64 pc, bool *alon
     return code.start;
 }
 
-/* Runs exactly one instruction by the interpreter: for pages that PMP covers partially, rounding
- * modes that the host does not have, and budgets shorter than a block. */
 static bool next_page_holds(CpuState *cpu, const void *expected)
 {
     (void)cpu;
@@ -731,6 +720,8 @@ static const IrInterpreter *interpreter(const Exec *exec, IrInterpreter *callbac
     return callbacks;
 }
 
+/* Runs exactly one instruction by the interpreter: for pages that PMP covers partially, rounding
+ * modes that the host does not have, and budgets shorter than a block. */
 static CpuExit run_alone(Exec *exec, ExecHart *h)
 {
     CpuState *cpu = h->cpu;
@@ -1068,10 +1059,4 @@ void exec_remove_hart(Exec *exec, CpuState *cpu)
     g_array_free(h->drop_write, TRUE);
     cpu->exec = NULL;
     g_free(h);
-}
-
-void exec_stats(const Exec *exec, ExecStats *out)
-{
-    *out = exec->stats;
-    out->code_pages = g_hash_table_size(exec->pages);
 }

@@ -82,12 +82,4 @@ void exec_flush(Exec *exec);
 /* Whether `address` is in a block: BackendFindBlock. Async-signal-safe. */
 bool exec_find_block(void *exec, u32 address, u32 *start, u32 *tables);
 
-typedef struct ExecStats {
-    u64 blocks, guest_insns, guest_bytes, host_bytes; /* translated so far */
-    u64 evictions, invalidated,
-        revalidated; /* regions; blocks dropped and kept after writes to their page */
-    u64 code_pages; /* now */
-} ExecStats;
-void exec_stats(const Exec *exec, ExecStats *out);
-
 #endif
