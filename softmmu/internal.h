@@ -149,8 +149,9 @@ void views_release(Mmu *mmu);
 /* The view that fits mmu->regime, made to hold its address space and nothing else. */
 View *view_select(Mmu *mmu);
 
-/* Remembers that the page of va, translated by t, is page `page` of memory at `host`. */
-void view_fill_data(Mmu *mmu, View *v, u64 va, u32 page, u8 *host, const Translation *t, bool read,
+/* Remembers that the page of va, translated by t, is page `page` of memory at `host`: for reading,
+ * and if `write`, for writing. */
+void view_fill_data(Mmu *mmu, View *v, u64 va, u32 page, u8 *host, const Translation *t,
                     bool write);
 void view_fill_exec(Mmu *mmu, View *v, const FetchEntry *f, u64 entry);
 /* Removes entries of kind NODE_* for a page of va. */
@@ -163,8 +164,8 @@ bool view_can_hold(const View *v, u64 va);
 void view_flush(Mmu *mmu, View *v, bool keep_global);
 void view_flush_address(Mmu *mmu, View *v, u64 va, bool keep_global);
 
-/* Removes all entries of kind NODE_* to a physical page, or at all. */
-void views_clear_page(Mmu *mmu, u32 page, u8 kind);
+/* Removes all entries of kind NODE_* to a physical page (true if there were any), or at all. */
+bool views_clear_page(Mmu *mmu, u32 page, u8 kind);
 void views_clear_all(Mmu *mmu, u8 kind);
 
 #endif

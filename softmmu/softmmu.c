@@ -6,8 +6,9 @@
  *
  * An entry means: under the view's rules, any access of its kind to any byte of the page goes to
  * the host memory it leads to, without side effect. So a read entry needs a readable page of memory
- * and PMP read permission for all of it, and a write entry needs in addition D set and no
- * translated code in the page.
+ * and PMP read permission for all of it, and a write entry needs in addition D set, PMP write
+ * permission and no translated code in the page. (A page that PMP allows to be written but not
+ * read has neither.)
  */
 #include "softmmu/softmmu.h"
 
@@ -165,10 +166,13 @@ static WalkResult resolve(Mmu *mmu, u64 va, u64 len, Access access, u8 pmp_need,
         bool partial;
         u8 pmp = pmp_permissions(&mmu->pmp, ALIGN_DOWN(t.pa, VIEW_PAGE_SIZE), VIEW_PAGE_SIZE, priv,
                                  &partial);
-        bool write =
-            t.writable && (pmp & PMP_W) && m->r.kind == REGION_RAM && !bus_region_is_code(m, t.pa);
-        view_fill_data(mmu, mmu->view, va, bus_region_page(m, t.pa), out->host - (va & PAGE_MASK),
-                       &t, t.readable && (pmp & PMP_R), write);
+        bool read = t.readable && (pmp & PMP_R);
+        bool write = read && t.writable && (pmp & PMP_W) && m->r.kind == REGION_RAM &&
+                     !bus_region_is_code(m, t.pa);
+        if (read) {
+            view_fill_data(mmu, mmu->view, va, bus_region_page(m, t.pa),
+                           out->host - (va & PAGE_MASK), &t, write);
+        }
     }
     return WALK_OK;
 }
@@ -428,12 +432,10 @@ void mmu_set_exec_entry(CpuState *cpu, u64 va, u64 page_pa, const void *desc)
 
 /* ---- Entries of a physical page ---- */
 
-static void drop_page_entries(Mmu *mmu, u64 page_pa, u8 kind)
+static bool drop_page_entries(Mmu *mmu, u64 page_pa, u8 kind)
 {
     BusRegion *m = bus_memory_at(mmu->bus, page_pa);
-    if (m) {
-        views_clear_page(mmu, bus_region_page(m, page_pa), kind);
-    }
+    return m && views_clear_page(mmu, bus_region_page(m, page_pa), kind);
 }
 
 void mmu_drop_exec_entries(CpuState *cpu, u64 page_pa)
@@ -441,9 +443,9 @@ void mmu_drop_exec_entries(CpuState *cpu, u64 page_pa)
     drop_page_entries(cpu->mmu, page_pa, NODE_EXEC);
 }
 
-void mmu_drop_write_entries(CpuState *cpu, u64 page_pa)
+bool mmu_drop_write_entries(CpuState *cpu, u64 page_pa)
 {
-    drop_page_entries(cpu->mmu, page_pa, NODE_WRITE);
+    return drop_page_entries(cpu->mmu, page_pa, NODE_WRITE);
 }
 
 void mmu_drop_all_exec_entries(CpuState *cpu)

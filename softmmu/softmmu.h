@@ -77,8 +77,9 @@ void mmu_set_exec_entry(CpuState *cpu, u64 va, u64 page_pa, const void *desc);
 /* Removes all execute entries of this hart, in all views, that lead to physical page page_pa. */
 void mmu_drop_exec_entries(CpuState *cpu, u64 page_pa);
 /* Removes all write entries of this hart, in all views, to page_pa: stores take the slow call and,
- * while the page is a code page of the bus (bus_set_code_page), call the bus's dirty callback. */
-void mmu_drop_write_entries(CpuState *cpu, u64 page_pa);
+ * while the page is a code page of the bus (bus_set_code_page), call the bus's dirty callback.
+ * True if there were any. */
+bool mmu_drop_write_entries(CpuState *cpu, u64 page_pa);
 /* Drops every execute entry of every view of this hart. */
 void mmu_drop_all_exec_entries(CpuState *cpu);
 

@@ -262,10 +262,10 @@ static void set_entry(Mmu *mmu, View *v, Node *d, unsigned table, s64 offset, u8
     }
 }
 
-void view_fill_data(Mmu *mmu, View *v, u64 va, u32 page, u8 *host, const Translation *t, bool read,
+void view_fill_data(Mmu *mmu, View *v, u64 va, u32 page, u8 *host, const Translation *t,
                     bool write)
 {
-    if ((!read && !write) || !view_can_hold(v, va)) {
+    if (!view_can_hold(v, va)) {
         return;
     }
     u64 addend = (u64)(uintptr_t)host - ALIGN_DOWN(va, VIEW_PAGE_SIZE);
@@ -273,9 +273,7 @@ void view_fill_data(Mmu *mmu, View *v, u64 va, u32 page, u8 *host, const Transla
         return;
     }
     Node *d = get_node(mmu, v, va, page, t->leaf_log2, t->global);
-    if (read) {
-        set_entry(mmu, v, d, TABLE_READ, VIEW_READ_OFFSET, NODE_READ, addend);
-    }
+    set_entry(mmu, v, d, TABLE_READ, VIEW_READ_OFFSET, NODE_READ, addend);
     if (write) {
         set_entry(mmu, v, d, TABLE_WRITE, VIEW_WRITE_OFFSET, NODE_WRITE, addend);
     }
@@ -356,12 +354,15 @@ void view_flush_address(Mmu *mmu, View *v, u64 va, bool keep_global)
     }
 }
 
-void views_clear_page(Mmu *mmu, u32 page, u8 kind)
+bool views_clear_page(Mmu *mmu, u32 page, u8 kind)
 {
+    bool any = false;
     for (u32 n = mmu->page_nodes[page], next; n; n = next) {
         next = mmu->node[n].page_next;
+        any |= (mmu->node[n].flags & kind) != 0;
         clear_or_drop(mmu, n, kind);
     }
+    return any;
 }
 
 void views_clear_all(Mmu *mmu, u8 kind)

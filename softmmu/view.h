@@ -14,6 +14,17 @@
  * twice the page's guest virtual address, so that `entry + 2 * va` is the address of the u32 entry
  * point for va. 0 means none. (An entry that comes out as 0 is simply not cached.)
  *
+ * What code that checks once and accesses several times may rely on:
+ * - Where a write entry is, the read entry of the same page is too, and equal: who has checked the
+ *   write entry may also read through it.
+ * - An addend that was checked stays one to the same memory until the hart makes a helper call or
+ *   enters another block. Loads and stores of this hart, slow ones, to devices and to code too,
+ *   can drop entries from the tables but not take the memory away: regions of the bus do not change
+ *   while harts run, and regime, PMP and fences only through helpers. (A page table that such a
+ *   store changes counts from the next SFENCE.VMA on.) A page becomes a code page, whose stores
+ *   have to be seen, only by a hart that is outside generated code; another hart that is inside
+ *   drops its write entry when it leaves, and then the page counts as written (core/exec/exec.c).
+ *
  * Bits 63:39 of an address are not looked at by the index. (Under bare addressing only
  * addresses below 2^38 get entries.) Two ways keep the guest in bounds:
  * - aliasing layout (normal): the host's address space is arranged so that va + k * 2^39 gives a

@@ -292,7 +292,11 @@ static void drop_entries(Exec *exec, u64 pa, EntryKind kind)
     for (unsigned i = 0; i < exec->harts->len; i++) {
         ExecHart *h = exec->harts->pdata[i];
         if (pthread_equal(h->thread, pthread_self())) {
-            (kind == ENTRIES_EXEC ? mmu_drop_exec_entries : mmu_drop_write_entries)(h->cpu, pa);
+            if (kind == ENTRIES_EXEC) {
+                mmu_drop_exec_entries(h->cpu, pa);
+            } else {
+                mmu_drop_write_entries(h->cpu, pa);
+            }
         } else {
             g_array_append_val(kind == ENTRIES_EXEC ? h->drop_exec : h->drop_write, pa);
             cpu_post(h->cpu, PENDING_FLUSH);
@@ -300,6 +304,9 @@ static void drop_entries(Exec *exec, u64 pa, EntryKind kind)
     }
 }
 
+static void page_written(void *opaque, u64 pa);
+
+/* A write entry that was there until now may have been used since the page was compared. */
 static void process_dropped(Exec *exec, ExecHart *h)
 {
     atomic_fetch_and(&h->cpu->pending, ~(u32)PENDING_FLUSH);
@@ -308,7 +315,10 @@ static void process_dropped(Exec *exec, ExecHart *h)
         mmu_drop_exec_entries(h->cpu, g_array_index(h->drop_exec, u64, i));
     }
     for (unsigned i = 0; i < h->drop_write->len; i++) {
-        mmu_drop_write_entries(h->cpu, g_array_index(h->drop_write, u64, i));
+        u64 pa = g_array_index(h->drop_write, u64, i);
+        if (mmu_drop_write_entries(h->cpu, pa)) {
+            page_written(exec, pa);
+        }
     }
     g_array_set_size(h->drop_exec, 0);
     g_array_set_size(h->drop_write, 0);

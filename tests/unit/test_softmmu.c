@@ -477,6 +477,9 @@ static void check_entries(u64 va, unsigned step)
         s64 offset;
         int access;
     } kinds[] = {{VIEW_READ_OFFSET, LOAD}, {VIEW_WRITE_OFFSET, STORE}};
+    must(!entry(VIEW_WRITE_OFFSET, page) ||
+             entry(VIEW_WRITE_OFFSET, page) == entry(VIEW_READ_OFFSET, page),
+         "%lx may be written but not read", page);
     for (unsigned i = 0; i < 2; i++) {
         u64 e = entry(kinds[i].offset, page);
         if (!e) {
@@ -1277,8 +1280,8 @@ START_TEST(pmp_partial_pages)
         pmp.default_m = (u8)(below(2) ? 7 : below(8));
         for (unsigned i = 0; i < pmp.count; i++) {
             u64 first = RAM_BASE + 0x10000 + below(0x800) * 4, len = (u64)4 << below(12);
-            static const u8 sane[] = {0, PMP_R, PMP_X, PMP_R | PMP_W, PMP_R | PMP_X, 7};
-            pmp.range[i] = (PmpRange){first, first + len - 1, sane[below(6)], sane[below(6)]};
+            static const u8 kinds[] = {0, PMP_R, PMP_X, PMP_R | PMP_W, PMP_R | PMP_X, 7, PMP_W};
+            pmp.range[i] = (PmpRange){first, first + len - 1, kinds[below(7)], kinds[below(7)]};
             if (below(5) == 0) {
                 pmp.range[i] = (PmpRange){1, 0, 0, 0};
             } else if (below(4) == 0) {
@@ -1391,6 +1394,56 @@ START_TEST(stores_to_code)
         ck_assert_uint_eq(dirty_calls, dirty_unmarks ? 1 : 2);
     }
     dirty_unmarks = true;
+    finish();
+}
+END_TEST
+
+/* Whatever else a block without helper calls can do, memory whose addend was checked stays where
+ * it is, and what is written there is what the guest reads. */
+START_TEST(addends_stay)
+{
+    start(_i);
+    bus_set_dirty_callback(bus, on_dirty, &dirty_calls);
+    regime.root = new_table();
+    set_regime();
+    u64 va = 0x10000, pa = RAM_BASE + 0x8000, device = 0x20000, value;
+    map(regime.root, va, pa, 0, RWXAD);
+    map(regime.root, va + 4096, pa + 4096, 0, RWXAD);
+    map(regime.root, device, DEV_BASE, 0, RWXAD);
+    check_access(va, 3, STORE);
+    u8 *host = (u8 *)(uintptr_t)(va + entry(VIEW_WRITE_OFFSET, va));
+    for (u64 i = 0; i < 7; i++) {
+        switch (i) {
+        case 0:
+            bus_set_code_page(bus, pa, true);
+            mmu_drop_write_entries(&cpu, pa);
+            break;
+        case 1:
+            check_access(va + 8, 3, STORE);
+            break;
+        case 2:
+            ck_assert(mmu_load(&cpu, device, 2, &value) && mmu_store(&cpu, device, 2, 1));
+            break;
+        case 3:
+            check_access(va + 4092, 3, STORE);
+            break;
+        case 4: /* the page table points elsewhere, without a fence */
+            map(regime.root, va, pa + 8192, 0, RWXAD);
+            check_access(va + 4096, 3, LOAD);
+            map(regime.root, va, pa, 0, RWXAD);
+            break;
+        case 5:
+            mmu_fence(&cpu, &va, NULL);
+            break;
+        default:
+            mmu_flush_all(&cpu);
+            break;
+        }
+        value = i << 32 | i;
+        memcpy(host + 16, &value, 8);
+        ck_assert(mmu_load(&cpu, va + 16, 3, &value));
+        ck_assert_uint_eq(value, i << 32 | i);
+    }
     finish();
 }
 END_TEST
@@ -1878,9 +1931,9 @@ START_TEST(random_model)
                 pmp.count = (unsigned)below(4);
                 for (unsigned i = 0; i < pmp.count; i++) {
                     u64 first = RAM_BASE + below(0x10000) * 4;
-                    static const u8 sane[] = {0, PMP_R, PMP_X, PMP_R | PMP_W, PMP_R | PMP_X, 7};
+                    static const u8 kinds[] = {0, PMP_R, PMP_X, PMP_R | PMP_W, PMP_R | PMP_X, 7, PMP_W};
                     pmp.range[i] =
-                        (PmpRange){first, first + (4u << below(14)) - 1, 7, sane[below(6)]};
+                        (PmpRange){first, first + (4u << below(14)) - 1, 7, kinds[below(7)]};
                 }
                 mmu_set_pmp(&cpu, &pmp);
             }
@@ -1953,9 +2006,9 @@ int main(void)
         canonical_addresses,    fence_by_address,  fence_sv32_superpage,
         address_spaces,         sum_mxr_mprv,      feature_toggles,
         execute_entries,        pmp_partial_pages, stores_to_code,
-        page_crossing,          atomics,           debugger,
-        aliases_fault,          memory_blocks,     scattered_accesses,
-        hostile_tables,         random_model,
+        addends_stay,           page_crossing,     atomics,
+        debugger,               aliases_fault,     memory_blocks,
+        scattered_accesses,     hostile_tables,    random_model,
     };
     for (unsigned i = 0; i < ARRAY_LEN(both); i++) {
         tcase_add_loop_test(t, both[i], 0, 2);
