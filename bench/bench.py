@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Measures emulators side by side on the same kernel, initramfs and programs. bench/run is the way to start it.
 
-The micro programs are compiled for the guest and for this machine from the same sources. In every round each
-emulator boots once and its guest runs every program, so that all emulators meet the same disturbances. A
-program tells its result and its time by the guest's clock; this side notes when the lines arrive, and a guest
-whose clock says something else in sum is not believed but named. Results have to be the native ones. Times are
-medians; ratios are of times in the same run; nothing here passes or fails by a time.
+workloads.py says what runs, prepare.py makes it. In every round each emulator boots once and its guest runs every
+program, so that all emulators meet the same disturbances. A program tells its result and its time by the guest's
+clock; this side notes when the lines arrive, and a guest whose clock says something else in sum is not believed but
+named. Results have to be the native ones. Times are medians; ratios are of times in the same run; nothing here passes
+or fails by a time.
 
 What is measured besides: seconds from the emulator's start to the first line of the guest's /init; host memory
 above the guest's own after a boot; and what it costs to run code for the first time, by functions that run
@@ -13,11 +13,11 @@ once, and then again.
 """
 
 import argparse
-import concurrent.futures
 import json
 import math
 import os
 import platform
+import re
 import select
 import subprocess
 import sys
@@ -28,73 +28,23 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "scripts", "lib"))
 
 import hostmemory
-import initramfs
+import plot
+import prepare
+import report
+from workloads import CLASSES, WORKLOADS
 
-CLASSES = {
-    "integer": ["loop", "fib", "sieve", "qsort", "interp-switch", "interp-pointer", "chase"],
-    "floating point": ["nbody", "matmul", "mandelbrot"],
-}
-# Work of busybox in the guest; has no native counterpart.
-SYSTEM = {
-    "exec": "i=0; while [ $i -lt 300 ]; do /bin/busybox true; i=$((i+1)); done; sum=$i",
-    "sha256sum": "sum=$(cat $(for i in 1 2 3 4 5 6 7 8; do echo /bin/busybox; done) | sha256sum | cut -c1-16)",
-    "gzip": "sum=$(cat /bin/busybox /bin/busybox | gzip | sha256sum | cut -c1-16)",
-}
-ONCE_PROGRAMS, ONCE_FUNCTIONS = 3, 6000
-# The first pass translates; the last one is measured beside it. The one between lets an emulator whose
-# translations depend on the state of the floating-point unit (printing a time turns it on) translate again.
-ONCE_PASSES = 3
-FLAGS = ["-O2", "-fno-tree-vectorize", "-static", "-Wall"]
-GUEST_CC = ["riscv64-linux-gnu-gcc", *FLAGS]
-# The guest's processor has fused multiply-add, so the native one gets it too: else the results differ.
-NATIVE_CC = ["gcc", "-march=x86-64-v3", *FLAGS]
-MEMORY = 512        # the guest's, in MiB
-HANG = 600          # seconds without output after which an emulator is killed
+MEMORY = 1536       # the guest's, in MiB
+HANG = 300          # seconds without output after which an emulator is killed
 
 
-def run(*command, **options):
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, **options).stdout
+def median(values):
+    values = sorted(values)
+    middle = len(values) // 2
+    return values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2
 
 
-def build_programs(folder):
-    """Compiles everything; returns the names of the programs by whether they are the run-once ones."""
-    jobs = []
-    micro = [name for names in CLASSES.values() for name in names]
-    once = [f"once{i}" for i in range(ONCE_PROGRAMS)]
-    os.makedirs(os.path.join(folder, "guest"))
-    os.makedirs(os.path.join(folder, "native"))
-    for name in micro:
-        source = os.path.join(HERE, "micro", name + ".c")
-        jobs.append([*GUEST_CC, "-o", os.path.join(folder, "guest", name), source, "-lm"])
-        jobs.append([*NATIVE_CC, "-o", os.path.join(folder, "native", name), source, "-lm"])
-    length = 0
-    for seed, name in enumerate(once):
-        assembly = os.path.join(folder, name + ".S")
-        with open(assembly, "w") as out:
-            out.write(run(sys.executable, os.path.join(HERE, "once.py"), str(seed), str(ONCE_FUNCTIONS)))
-        jobs.append([*GUEST_CC, "-o", os.path.join(folder, "guest", name), os.path.join(HERE, "once.c"), assembly])
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(lambda job: run(*job), jobs))
-    return micro, once
-
-
-def guest_initramfs(folder, base, micro, once):
-    """The base system, and /etc/autorun that runs everything and powers off."""
-    archive = initramfs.Archive()
-    script = ["#!/bin/sh"]
-    for name in once:
-        script.append(f"/bench/{name} {ONCE_PASSES}")
-    script += [f"/bench/{name}" for name in micro]
-    for name, work in SYSTEM.items():
-        script.append(f"echo BENCH START {name}; {work}; echo BENCH END {name} $sum -")
-    script.append("echo BENCH DONE; poweroff -f")
-    for name in micro + once:
-        archive.add(f"/bench/{name}", os.path.join(folder, "guest", name))
-    archive.file("/etc/autorun", "\n".join(script).encode() + b"\n", 0o755)
-    path = os.path.join(folder, "initramfs")
-    with open(base, "rb") as source, open(path, "wb") as out:
-        out.write(source.read() + archive.bytes())
-    return path
+def progress(words):
+    print(f"==> {words}", file=sys.stderr, flush=True)
 
 
 def lines_with_times(process):
@@ -116,7 +66,7 @@ class Measurement:
     """What the programs of one machine printed: name -> lists of seconds, and checksums."""
 
     def __init__(self):
-        self.seconds, self.sums = {}, {}
+        self.seconds, self.sums, self.other = {}, {}, []
         self.by_guest = self.by_host = 0.0      # the same times in sum, by either clock
 
     def take(self, lines):
@@ -127,29 +77,19 @@ class Measurement:
             if words[:2] == ["BENCH", "START"] and len(words) == 3:
                 started[words[2]] = now
             elif words[:2] == ["BENCH", "END"] and len(words) == 5 and words[2] in started:
-                name, took = words[2], now - started[words[2]]
-                if words[4] != "-":
-                    self.by_host += took
-                    took = float(words[4])
-                    self.by_guest += took
+                name, took = words[2], float(words[4])
+                self.by_host += now - started[name]
+                self.by_guest += took
                 self.seconds.setdefault(name, []).append(took)
                 self.sums.setdefault(name, []).append(words[3])
             elif line.startswith("BENCH DONE"):
                 return True
+            else:
+                self.other.append(line)
         return False
 
     def clock_lies(self):
         return abs(self.by_guest - self.by_host) > 0.2 + 0.05 * self.by_host
-
-
-def median(values):
-    values = sorted(values)
-    middle = len(values) // 2
-    return values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2
-
-
-def geomean(values):
-    return math.exp(sum(map(math.log, values)) / len(values)) if values else None
 
 
 class Machine:
@@ -182,152 +122,160 @@ class Machine:
             process.wait()
         raise SystemExit(f"bench: {self.path} did not boot to a shell")
 
+    def run(self, initrd, measurement):
+        """Boots, and takes what the programs print; returns host memory above the guest's, or None on failure."""
+        process = self.start(initrd)
+        try:
+            if not measurement.take(lines_with_times(process)):
+                return False
+            process.wait(HANG)
+            return True
+        finally:
+            process.kill()
+            process.wait()
+
     def version(self):
-        return run(self.path, "--version").splitlines()[0]
+        return prepare.run(self.path, "--version").splitlines()[0]
 
 
-def table(rows):
-    widths = [max(len(row[i]) for row in rows if row) for i in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) if i == 0 else cell.rjust(width)
-                        for i, (cell, width) in enumerate(zip(row, widths))) if row else "")
+def parse_arguments():
+    groups = ", ".join(group.name for group in CLASSES)
+    parser = argparse.ArgumentParser(
+        prog="bench/run", description="Measures Stag beside QEMU and native code, checks that every result is native's, "
+        "and prints and stores the times.",
+        epilog="STAG_BIN names an emulator to measure as 'stag' instead of the build's. Packages, inputs and compiled "
+        "programs lie below ${XDG_CACHE_HOME:-~/.cache}/stag; the first run downloads about 150 MB.")
+    parser.add_argument("--quick", action="store_true",
+                        help="under three minutes: a selection of the workloads, one round, the newest QEMU only")
+    parser.add_argument("--repeats", type=int, metavar="N", help="rounds: runs of every program, and boots (3, or 1)")
+    parser.add_argument("--filter", action="append", default=[], metavar="NAME",
+                        help=f"only workloads whose name contains NAME, or of the class NAME ({groups}); repeatable")
+    parser.add_argument("--emulator", action="append", default=[], metavar="NAME=FILE",
+                        help="one more emulator; FILE takes QEMU's options. Names that begin with 'qemu' count as QEMU")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME",
+                        help="only emulators of this name (stag, qemu, qemu-newest); repeatable")
+    parser.add_argument("--no-boot", action="store_true", help="leave out the measurement of boots")
+    parser.add_argument("--list", action="store_true", help="list the workloads, and end")
+    parser.add_argument("--json", metavar="FILE", help="where the results go (build/bench.json)")
+    parser.add_argument("--svg", metavar="FILE", help="where the plot goes (beside the results)")
+    parser.add_argument("--guest", help=argparse.SUPPRESS)
+    return parser.parse_args()
 
 
-def number(value, digits=3):
-    return "-" if value is None else f"{value:.{digits}f}"
+def chosen_workloads(args):
+    chosen = [workload for workload in WORKLOADS
+              if not args.filter or any(part in workload.name or part == workload.group for part in args.filter)]
+    if args.quick and not args.filter:
+        chosen = [workload for workload in chosen if workload.quick]
+    if not chosen:
+        raise SystemExit("bench: no workload has such a name; --list shows them")
+    return chosen
 
 
-def report(results):
-    """Prints the table: one row a program, for each emulator its seconds, and ratios."""
-    names = list(results["emulators"])
-    first, others = names[0], names[1:]
-    head = ["program", "native s", *(f"{name} s" for name in names),
-            *(f"{other}/{first}" for other in others), *(f"{name}/native" for name in names)]
-    rows = [head]
-    for group, programs in results["classes"].items():
-        rows.append([])
-        for program in [*programs, None]:
-            def seconds(who):
-                if program:
-                    return results["native"].get(program) if who is None else \
-                        results["emulators"][who]["seconds"].get(program)
-                return None
+def chosen_emulators(args):
+    """{name: path} in the order of the command line; and a sentence for each that is not available."""
+    emulators = dict(item.split("=", 1) for item in args.emulator)
+    missing = []
+    if not args.only or any(name.startswith("qemu") for name in args.only):
+        path, why = prepare.newest_qemu()
+        if path:
+            emulators["qemu-newest"] = path
+            if args.quick and not args.only:
+                emulators.pop("qemu", None)
+        else:
+            missing.append(f"qemu-newest is not available: {why}")
+    unknown = [name for name in args.only if name not in emulators]
+    if unknown:
+        raise SystemExit(f"bench: there is no emulator '{unknown[0]}'; there are {', '.join(emulators)}")
+    return {name: path for name, path in emulators.items() if not args.only or name in args.only}, missing
 
-            def ratio(above, below):
-                pairs = [(results["native"] if who is None else results["emulators"][who]["seconds"])
-                         for who in (above, below)]
-                values = [pairs[0][name] / pairs[1][name] for name in ([program] if program else programs)
-                          if pairs[0].get(name) and pairs[1].get(name)]
-                return geomean(values)
 
-            rows.append([program or f"geomean, {group}", number(seconds(None)),
-                         *(number(seconds(name)) for name in names),
-                         *(number(ratio(other, first), 2) for other in others),
-                         *(number(ratio(name, None), 2) for name in names)])
-    rows.append([])
-    for label, key, digits in (("boot to /init, s", "boot_seconds", 3), ("memory above guest RAM, MiB", "memory_mib", 0),
-                               ("run-once code, ns/instruction", "once_ns", 0),
-                               ("the same, third pass", "again_ns", 1)):
-        values = [results["emulators"][name].get(key) for name in names]
-        rows.append([label, "-", *(number(value, digits) for value in values),
-                     *(number(value / values[0] if value and values[0] else None, 2) for value in values[1:]),
-                     *("-" for _ in names)])
-    table(rows)
+def summary(measurement, boots, version):
+    """What the results say of one emulator."""
+    once = [name for name in measurement.seconds if re.fullmatch(r"once\d+", name)]
+    passes = prepare.ONCE_PASSES
+    cold = [took for name in once for took in measurement.seconds[name][::passes]]
+    warm = [took for name in once for took in measurement.seconds[name][passes - 1::passes]]
+    per_instruction = 1e9 / (prepare.ONCE_FUNCTIONS * prepare.ONCE_LENGTH)
+    return {
+        "version": version,
+        "seconds": {name: median(values) for name, values in measurement.seconds.items() if name not in once},
+        "all_seconds": measurement.seconds,
+        "boot_seconds": median([took for took, _ in boots]) if boots else None,
+        "memory_mib": median([above for _, above in boots]) if boots else None,
+        "once_ns": median(cold) * per_instruction if cold else None,
+        "again_ns": median(warm) * per_instruction if warm else None,
+    }
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="every program once, one boot")
-    parser.add_argument("--repeats", type=int, help="rounds: runs of every program (5, or 1)")
-    parser.add_argument("--boots", type=int, help="boots of every emulator (5, or 1)")
-    parser.add_argument("--json", metavar="FILE", help="where the results go (build/bench.json)")
-    parser.add_argument("--emulator", action="append", default=[], metavar="NAME=FILE",
-                        help="one more emulator; the ratios are the others' times over the first one's")
-    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only emulators of this name")
-    parser.add_argument("--guest", help="the folder with the guest's files")
-    args = parser.parse_args()
-    repeats = args.repeats or (1 if args.quick else 5)
-    boots = args.boots or (1 if args.quick else 5)
-    chosen = [item.split("=", 1) for item in args.emulator if not args.only or item.split("=", 1)[0] in args.only]
-    machines = {name: Machine(path, args.guest) for name, path in chosen}
-
-    results = {"kernel": platform.release(),
-               "cpu": next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo")
-                            if line.startswith("model name")), ""),
-               "repeats": repeats, "classes": {**CLASSES, "system": list(SYSTEM)}, "native": {}, "emulators": {}}
+    args = parse_arguments()
+    if args.list:
+        report.list_workloads()
+        return 0
+    workloads = chosen_workloads(args)
+    repeats = args.repeats or (1 if args.quick else 3)
+    emulators, missing = chosen_emulators(args)
+    machines = {name: Machine(path, args.guest) for name, path in emulators.items()}
     wrong = []
 
-    def progress(words):
-        print(f"==> {words}", file=sys.stderr, flush=True)
-
+    progress("Preparing the programs")
+    programs = prepare.compile_all(workloads)
+    trees = prepare.Trees(WORKLOADS)
     with tempfile.TemporaryDirectory() as folder:
-        progress("Compiling the programs")
-        micro, once = build_programs(folder)
-        progress("Running them natively")
+        initrd = os.path.join(folder, "initramfs")
+        prepare.guest_initramfs(initrd, os.path.join(args.guest, "initramfs.cpio.gz"), workloads, programs, trees)
         native = Measurement()
-        for _ in range(repeats):
-            for name in micro:
-                with subprocess.Popen([os.path.join(folder, "native", name)], stdout=subprocess.PIPE) as process:
-                    native.take(lines_with_times(process))
-        results["native"] = {name: median(values) for name, values in native.seconds.items()}
-
-        for name, machine in machines.items():
-            progress(f"Booting {name}: {machine.version()}")
-        booted = {name: [] for name in machines}
-        for _ in range(boots):
-            for name, machine in machines.items():
-                booted[name].append(machine.boot())
-
-        initrd = guest_initramfs(folder, os.path.join(args.guest, "initramfs.cpio.gz"), micro, once)
         measured = {name: Measurement() for name in machines}
+        booted = {name: [] for name in machines}
         for i in range(repeats):
+            progress(f"Round {i + 1} of {repeats}: native")
+            for workload in workloads:
+                with subprocess.Popen(**prepare.native_command(workload, programs, trees), cwd=prepare.input_folder(),
+                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+                    native.take(lines_with_times(process))
             for name, machine in machines.items():
                 progress(f"Round {i + 1} of {repeats}: {name}")
-                process = machine.start(initrd)
-                try:
-                    if not measured[name].take(lines_with_times(process)):
-                        wrong.append(f"{name}: the guest ended before its programs did")
-                    process.wait(HANG)
-                finally:
-                    process.kill()
-                    process.wait()
-        for name, machine in machines.items():
-            measurement = measured[name]
-            if measurement.clock_lies():
-                wrong.append(f"{name}: the guest's clock says {measurement.by_guest:.3f} s for what took "
-                             f"{measurement.by_host:.3f} s")
-            cold = [took for program in once for took in measurement.seconds.get(program, [])[::ONCE_PASSES]]
-            warm = [took for program in once for took in measurement.seconds.get(program, [])[ONCE_PASSES - 1::ONCE_PASSES]]
-            from_once = 1e9 / (ONCE_FUNCTIONS * 60)
-            results["emulators"][name] = {
-                "version": machine.version(),
-                "seconds": {program: median(values) for program, values in measurement.seconds.items()
-                            if program not in once},
-                "all_seconds": measurement.seconds,
-                "boot_seconds": median([took for took, _ in booted[name]]),
-                "memory_mib": median([above for _, above in booted[name]]),
-                "once_ns": median(cold) * from_once if cold else None,
-                "again_ns": median(warm) * from_once if warm else None,
-            }
+                if not args.no_boot:
+                    booted[name].append(machine.boot())
+                if not machine.run(initrd, measured[name]):
+                    wrong.append(f"{name}: the guest ended before its programs did; its last lines: "
+                                 + " | ".join(measured[name].other[-5:]))
 
-    reference = {**next(iter(measured.values())).sums, **native.sums} if measured else native.sums
+    results = {
+        "cpu": next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo")
+                     if line.startswith("model name")), ""),
+        "host_kernel": platform.release(), "repeats": repeats, "quick": args.quick, "missing": missing,
+        "classes": {group.name: [workload.name for workload in workloads if workload.group == group.name]
+                    for group in CLASSES},
+        "native": {name: median(values) for name, values in native.seconds.items()},
+        "emulators": {name: summary(measured[name], booted[name], machine.version())
+                      for name, machine in machines.items()},
+    }
+    for workload in workloads:
+        if native.sums.get(workload.name, ["failed"])[0].startswith("failed"):
+            wrong.append(f"native: {workload.name} failed")
     for name, measurement in measured.items():
-        for program, sums in measurement.sums.items():
-            expected = reference[program]
+        if measurement.clock_lies():
+            wrong.append(f"{name}: the guest's clock says {measurement.by_guest:.3f} s for what took "
+                         f"{measurement.by_host:.3f} s")
+        for program in {**{workload.name: 0 for workload in workloads}, **measurement.sums}:
+            sums = measurement.sums.get(program, ["nothing"])
+            expected = native.sums.get(program) or next(iter(measured.values())).sums.get(program, sums)
             if set(sums) != set(expected):
-                wrong.append(f"{name}: {program} gave {sums}, expected {expected}")
-
-    report(results)
-    print(f"\n{results['cpu']}; medians of {repeats} runs and {boots} boots")
-    for machine in results["emulators"].values():
-        print(machine["version"])
-    for line in wrong:
-        print(f"WRONG  {line}")
+                wrong.append(f"{name}: {program} gave {' '.join(sorted(set(sums)))}, expected {expected[0]}"
+                             + "".join(f" | {line}" for line in measurement.other[-3:] if "failed" in " ".join(sums)))
     results["wrong"] = wrong
+    results["verdicts"] = report.verdicts(results)
+
+    report.show(results)
     path = args.json or os.path.join(HERE, "..", "build", "bench.json")
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     with open(path, "w") as out:
         json.dump(results, out, indent=1)
+    picture = args.svg or os.path.splitext(path)[0] + ".svg"
+    plot.write(picture, results)
+    print(f"\nStored: {os.path.relpath(path)} {os.path.relpath(picture)}")
     return 1 if wrong else 0
 
 

@@ -1,4 +1,5 @@
 // How long points stay near zero under z*z + c: a chain of dependent additions and multiplications, and a compare.
+// REAL is float or double.
 #include "bench.h"
 
 static void setup(void)
@@ -10,10 +11,10 @@ static u64 run(void)
     u64 sum = 0;
     for (int row = 0; row < 300; row++) {
         for (int column = 0; column < 300; column++) {
-            double cx = column / 120.0 - 1.8, cy = row / 120.0 - 1.25, x = 0, y = 0;
+            REAL cx = column / (REAL)120 - (REAL)1.8, cy = row / (REAL)120 - (REAL)1.25, x = 0, y = 0;
             int i = 0;
             while (i < 400 && x * x + y * y < 4) {
-                double next = x * x - y * y + cx;
+                REAL next = x * x - y * y + cx;
                 y = 2 * x * y + cy;
                 x = next;
                 i++;

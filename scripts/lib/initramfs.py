@@ -58,13 +58,17 @@ class Archive:
         with open(path, "rb") as source:
             self.file(name, source.read(), 0o755 if os.access(path, os.X_OK) else 0o644)
 
-    def bytes(self):
-        """The whole archive, gzipped, without a time stamp in it."""
+    def raw(self):
+        """The whole archive. The kernel takes it as it is, at an address that is a multiple of four."""
         self._append("TRAILER!!!", 0, b"", (0, 0), 0)
         try:
-            return gzip.compress(b"".join(self.records), 6, mtime=0)
+            return b"".join(self.records)
         finally:
             self.records.pop()
+
+    def bytes(self):
+        """The whole archive, gzipped, without a time stamp in it."""
+        return gzip.compress(self.raw(), 6, mtime=0)
 
 
 def busybox_system(archive, busybox, files):

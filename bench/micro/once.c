@@ -1,7 +1,7 @@
 // Runs a great many small functions, each for the first time in its life: what a translator's work costs. The
 // functions come from once.py. All of their pages are read first, so that the kernel's page faults are over.
 // Later passes find everything translated.
-#include "micro/bench.h"
+#include "bench.h"
 
 typedef u64 Function(u64 *numbers, u64 zero);
 extern Function *const once_functions[];

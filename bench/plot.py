@@ -1,0 +1,5 @@
+"""The plot."""
+
+
+def write(path, results):
+    pass
