@@ -38,32 +38,37 @@ typedef struct CodePage CodePage;
 /* An outgoing direct jump of a block, and its place among the jumps that lead to `to`. */
 typedef struct Link {
     CodeLink code;
-    Block *from, *to; /* to: NULL while unlinked */
+    Block *to; /* NULL while unlinked */
     struct Link *next, **prev;
 } Link;
 
-/* A block's place in the list of a page whose bytes it was made from. */
-typedef struct PageMember {
-    Block *block;
-    struct PageMember *next, **prev;
-} PageMember;
-
+/* What is known about a block. Records are written once for each block and seldom read, and the
+ * host's price for new memory is high: they are kept small. */
 struct Block {
     u32 start, size, tables;
-    u16 offset, bytes; /* of the guest code: in `page`, and on into `page2` if it straddles */
-    CodePage *page, *page2;
-    PageMember member, member2;
-    u64 hash; /* of the guest bytes */
+    u16 offset, bytes; /* of the guest code: in `page`, and on in the next page if it straddles */
+    CodePage *page;
+    Block *next, **prev; /* of the blocks of `page`; prev is NULL when the block has been dropped */
     Link *incoming;
-    u32 link_count;
+    u64 hash; /* of the guest bytes */
+    u16 link_count;
+    bool straddles; /* a Tail stands in front of this record */
     Link links[];
 };
 
+/* The part of a straddling block that is in the second page. */
+typedef struct Tail {
+    CodePage *page;
+    struct Tail *next, **prev; /* of the tails of `page` */
+} Tail;
+
 struct CodePage {
-    CodePageEntries *entries;
+    CodePageEntries *entries; /* NULL: this record is free */
     u64 pa;
     const u8 *host;
-    PageMember *blocks;
+    Block *blocks; /* that begin here */
+    Tail *tails;   /* of those that begin in the page before and end here */
+    u32 held;      /* not to be freed, even without blocks */
     bool dirty;   /* written since the blocks were last compared; has no execute entries */
     bool waits;   /* entered, but left writable: see above */
     u32 bounces;  /* how often written since bounce_start */
@@ -77,19 +82,27 @@ enum { BOUNCE_LIMIT = 32, BOUNCE_WINDOW = 1000000 };
 enum {
     REGIONS = 8,
     BLOCK_ALIGN = 16,
+    BLOCK_HEADER = sizeof(Block *), /* in front of a block's code: where its record is */
     MIN_BLOCK_SIZE = 32, /* smaller ones are padded: bounds the number of blocks in a region */
+    MAX_RECORD = sizeof(Tail) + sizeof(Block) + CODE_MAX_LINKS * sizeof(Link),
+    RECORDS_PER_CODE = 2, /* bytes for records per byte of code, at most */
     PREFAULT = 512 << 10, /* bytes, at a time and ahead of use */
-    ARENA_CHUNK = 2 << 20, /* a huge page */
+    PREFAULT_HUGE = 2 << 20,
     MAX_CODE_PAGES = 32768,
 };
-#define ENTRIES_BYTES (MAX_CODE_PAGES * sizeof(CodePageEntries) + VIEW_PAGE_SIZE)
+#define ENTRIES_BYTES (MAX_CODE_PAGES * sizeof(CodePageEntries) + PREFAULT_HUGE)
+
+/* Memory that is used from its start to its end, and touched by the prefaulter ahead of that. */
+typedef struct Area {
+    u64 start, end, used, prefaulted; /* addresses */
+} Area;
 
 typedef struct CacheRegion {
-    u32 start, end, used, prefaulted;
-    Block **blocks; /* in ascending order of start; room for all that can fit */
+    Area code;    /* used: the start of the next block, behind its header */
+    Area records; /* Blocks; may be full before the code is */
+    u32 *blocks;  /* places of the records, from records.start in words of 8 bytes, in ascending
+                     order of Block.start; room for all that can fit */
     _Atomic u32 block_count;
-    GPtrArray *arena; /* chunks that the Block records live in */
-    u32 arena_used;
 } CacheRegion;
 
 typedef struct ExecHart {
@@ -108,11 +121,16 @@ struct Exec {
     GRecMutex lock; /* all below, and the blocks */
     CacheRegion regions[REGIONS];
     unsigned current;
+    Block *last;   /* the block that was made last, or NULL */
+    Block *jumped; /* ... before that: in new code the one that is likely to be linked */
     GHashTable *pages; /* page number -> CodePage */
+    void *records_map; /* what the regions' records lie in, and its size */
+    u64 records_size;
+    CodePage *page_records; /* MAX_CODE_PAGES; the one at i has the entries at i */
     void *entries_map; /* the mapping that entries_base[] lies in */
     CodePageEntries *entries_base;
-    u32 entries_used;
-    GPtrArray *entries_free;
+    Area entries;
+    GPtrArray *pages_free;
     GPtrArray *waiting; /* CodePages with `waits` */
     _Atomic u32 waiting_count; /* its length, for a look without the lock */
     GPtrArray *harts;
@@ -149,19 +167,36 @@ void exec_code_space_free(const CodeSpace *space)
     munmap(space->exec, space->size);
 }
 
-static void *arena_alloc(CacheRegion *r, size_t size)
+/* The first touch of a page costs a page fault, for the code cache two of them, one for each
+ * mapping: a thread takes them ahead of the harts, from `start` on. If it comes late, they are
+ * taken where they happen. */
+static void prefault(gpointer start, gpointer opaque)
 {
-    size = ALIGN_UP(size, 16);
-    if (r->arena->len == 0 || r->arena_used + size > ARENA_CHUNK) {
-        void *chunk = aligned_alloc(ARENA_CHUNK, ARENA_CHUNK);
-        g_assert(chunk);
-        madvise(chunk, ARENA_CHUNK, MADV_HUGEPAGE);
-        g_ptr_array_add(r->arena, chunk);
-        r->arena_used = 0;
+#ifdef MADV_POPULATE_WRITE
+    const Exec *exec = opaque;
+    const u64 address = (u64)(uintptr_t)start;
+    const CacheRegion *first = &exec->regions[0], *last = &exec->regions[REGIONS - 1];
+    if (address >= first->code.start && address < last->code.end) {
+        const u64 size = MIN(PREFAULT, last->code.end - address);
+        madvise(code_writable(&exec->space, address), size, MADV_POPULATE_WRITE);
+        madvise(start, size, MADV_POPULATE_READ);
+    } else if (address >= first->records.start && address < last->records.end) {
+        madvise(start, MIN(PREFAULT, last->records.end - address), MADV_POPULATE_WRITE);
+    } else {
+        madvise(start, MIN(PREFAULT_HUGE, exec->entries.end - address), MADV_POPULATE_WRITE);
     }
-    void *p = (u8 *)r->arena->pdata[r->arena->len - 1] + r->arena_used;
-    r->arena_used += (u32)size;
-    return p;
+#else
+    (void)start, (void)opaque;
+#endif
+}
+
+/* Sees to it that `step` bytes behind what is used of an area have been touched. */
+static void area_prefault(Exec *exec, Area *area, u64 step)
+{
+    if (area->used + step > area->prefaulted && area->prefaulted < area->end) {
+        g_thread_pool_push(exec->prefaulter, (void *)(uintptr_t)area->prefaulted, NULL);
+        area->prefaulted += step;
+    }
 }
 
 /* --- lists ------------------------------------------------------------------------------------ */
@@ -187,29 +222,53 @@ static void *arena_alloc(CacheRegion *r, size_t size)
 
 /* --- blocks ----------------------------------------------------------------------------------- */
 
+static Block *region_block(const CacheRegion *r, u32 i)
+{
+    return (Block *)(uintptr_t)(r->records.start + 8 * (u64)r->blocks[i]);
+}
+
+static bool block_holds(const Block *b, u32 address)
+{
+    return address >= b->start && address < b->start + b->size;
+}
+
+/* The block that a code address is in, dropped ones too. */
 static Block *find_block(const Exec *exec, u32 address)
 {
     for (unsigned i = 0; i < REGIONS; i++) {
         const CacheRegion *r = &exec->regions[i];
-        if (address < r->start || address >= r->end) {
+        if (address < r->code.start || address >= r->code.end) {
             continue;
         }
         u32 lo = 0, hi = atomic_load(&r->block_count);
         while (lo < hi) { /* the last block that starts at or below address */
             u32 mid = (lo + hi) / 2;
-            if (r->blocks[mid]->start <= address) {
+            if (region_block(r, mid)->start <= address) {
                 lo = mid + 1;
             } else {
                 hi = mid;
             }
         }
-        if (lo == 0) {
-            return NULL;
-        }
-        Block *b = r->blocks[lo - 1];
-        return address < b->start + b->size ? b : NULL;
+        Block *b = lo ? region_block(r, lo - 1) : NULL;
+        return b && block_holds(b, address) ? b : NULL;
     }
     return NULL;
+}
+
+/* The block whose code begins at `entry`. */
+static Block *block_at(const Exec *exec, u32 entry)
+{
+    return *(Block **)code_writable(&exec->space, entry - BLOCK_HEADER);
+}
+
+static Tail *block_tail(const Block *b)
+{
+    return b->straddles ? (Tail *)b - 1 : NULL;
+}
+
+static Block *tail_block(const Tail *t)
+{
+    return (Block *)(t + 1);
 }
 
 bool exec_find_block(void *opaque, u32 address, u32 *start, u32 *tables)
@@ -251,9 +310,9 @@ static void drop_block(Exec *exec, Block *b)
     if (*entry == b->start) {
         *entry = exec->miss;
     }
-    LIST_REMOVE(&b->member);
-    if (b->page2) {
-        LIST_REMOVE(&b->member2);
+    LIST_REMOVE(b);
+    if (b->straddles) {
+        LIST_REMOVE(block_tail(b));
     }
 }
 
@@ -278,7 +337,7 @@ static u64 block_hash(const Block *b)
 {
     size_t here = MIN(b->bytes, VIEW_PAGE_SIZE - b->offset);
     u64 h = hash_bytes(0, b->page->host + b->offset, here);
-    return b->page2 ? hash_bytes(h, b->page2->host, b->bytes - here) : h;
+    return b->straddles ? hash_bytes(h, block_tail(b)->page->host, b->bytes - here) : h;
 }
 
 /* --- pages ------------------------------------------------------------------------------------ */
@@ -344,26 +403,35 @@ static void page_free(Exec *exec, CodePage *page)
     drop_entries(exec, page->pa, ENTRIES_EXEC);
     bus_set_code_page(exec->bus, page->pa, false);
     stop_waiting(exec, page);
-    g_ptr_array_add(exec->entries_free, page->entries);
+    g_ptr_array_add(exec->pages_free, page);
     g_hash_table_remove(exec->pages, (void *)(uintptr_t)(page->pa >> VIEW_PAGE_SHIFT));
-    g_free(page);
+    page->entries = NULL;
+}
+
+static bool pages_left(const Exec *exec)
+{
+    return exec->pages_free->len ||
+           exec->entries.used + sizeof(CodePageEntries) <= exec->entries.end;
 }
 
 static CodePage *page_new(Exec *exec, u64 pa, const u8 *host)
 {
-    CodePage *page = g_new0(CodePage, 1);
-    if (exec->entries_free->len) {
-        page->entries =
-            g_ptr_array_steal_index_fast(exec->entries_free, exec->entries_free->len - 1);
+    CodePage *page;
+    if (exec->pages_free->len) {
+        page = g_ptr_array_steal_index_fast(exec->pages_free, exec->pages_free->len - 1);
     } else {
-        page->entries = &exec->entries_base[exec->entries_used++];
+        page = &exec->page_records[(CodePageEntries *)exec->entries.used - exec->entries_base];
+        area_prefault(exec, &exec->entries, PREFAULT_HUGE);
+        exec->entries.used += sizeof(CodePageEntries);
     }
+    /* A new page is dirty: it is not protected yet. */
+    *page = (CodePage){.entries = &exec->entries_base[page - exec->page_records],
+                       .pa = pa,
+                       .host = host,
+                       .dirty = true};
     for (unsigned i = 0; i < ARRAY_LEN(page->entries->entry); i++) {
         page->entries->entry[i] = exec->miss;
     }
-    page->pa = pa;
-    page->host = host;
-    page->dirty = true; /* not protected yet */
     g_hash_table_insert(exec->pages, (void *)(uintptr_t)(pa >> VIEW_PAGE_SHIFT), page);
     return page;
 }
@@ -405,10 +473,16 @@ static void page_clean(Exec *exec, CpuState *cpu, CodePage *page)
         drop_entries(exec, page->pa, ENTRIES_WRITE);
     }
     page->dirty = false;
-    for (PageMember *m = page->blocks, *next; m; m = next) {
-        next = m->next;
-        if (block_hash(m->block) != m->block->hash) {
-            drop_block(exec, m->block);
+    for (Block *b = page->blocks, *next; b; b = next) {
+        next = b->next;
+        if (block_hash(b) != b->hash) {
+            drop_block(exec, b);
+        }
+    }
+    for (Tail *t = page->tails, *next; t; t = next) {
+        next = t->next;
+        if (block_hash(tail_block(t)) != tail_block(t)->hash) {
+            drop_block(exec, tail_block(t));
         }
     }
 }
@@ -446,6 +520,12 @@ void exec_trap_return(Exec *exec, CpuState *cpu)
 
 /* --- the code cache --------------------------------------------------------------------------- */
 
+static void region_reset(CacheRegion *r)
+{
+    r->code.used = ALIGN_UP(r->code.start + BLOCK_HEADER, BLOCK_ALIGN);
+    r->records.used = r->records.start;
+}
+
 static void region_evict(Exec *exec, CacheRegion *r)
 {
     if (!r->blocks) {
@@ -453,20 +533,20 @@ static void region_evict(Exec *exec, CacheRegion *r)
     }
     u32 count = atomic_load(&r->block_count);
     for (u32 i = 0; i < count; i++) {
-        Block *b = r->blocks[i];
-        if (b->member.prev) { /* not dropped already */
-            CodePage *pages[2] = {b->page, b->page2};
+        Block *b = region_block(r, i);
+        if (b->prev) { /* not dropped already */
+            CodePage *pages[2] = {b->page, b->straddles ? block_tail(b)->page : NULL};
             drop_block(exec, b);
             for (unsigned k = 0; k < 2; k++) {
-                if (pages[k] && !pages[k]->blocks) {
+                if (pages[k] && !pages[k]->blocks && !pages[k]->tails && !pages[k]->held) {
                     page_free(exec, pages[k]);
                 }
             }
         }
     }
     atomic_store(&r->block_count, 0);
-    g_ptr_array_set_size(r->arena, 0);
-    r->used = r->start;
+    exec->last = exec->jumped = NULL;
+    region_reset(r);
 }
 
 /* The region to compile into, with `room` bytes free after `used` if that is possible at all. */
@@ -478,29 +558,6 @@ static CacheRegion *region_next(Exec *exec)
         region_evict(exec, r);
     }
     return r;
-}
-
-/* A page of the code cache costs two page faults, one for each mapping: a thread takes them ahead
- * of the harts, from `start` on. If it comes late, they are taken where they happen. */
-static void prefault(gpointer start, gpointer opaque)
-{
-#ifdef MADV_POPULATE_WRITE
-    const Exec *exec = opaque;
-    const u64 address = (u64)(uintptr_t)start;
-    const u64 size = MIN(PREFAULT, (u64)(uintptr_t)exec->space.exec + exec->space.size - address);
-    madvise(code_writable(&exec->space, address), size, MADV_POPULATE_WRITE);
-    madvise(start, size, MADV_POPULATE_READ);
-#else
-    (void)start, (void)opaque;
-#endif
-}
-
-static void region_prefault(Exec *exec, CacheRegion *r)
-{
-    if (r->used + PREFAULT > r->prefaulted && r->prefaulted < r->end) {
-        g_thread_pool_push(exec->prefaulter, (void *)(uintptr_t)r->prefaulted, NULL);
-        r->prefaulted += PREFAULT;
-    }
 }
 
 void exec_flush(Exec *exec)
@@ -551,7 +608,7 @@ static CodePage *enter_page(Exec *exec, CpuState *cpu, u64 va, const MmuFetch *f
 {
     CodePage *page = page_find(exec, fetch->page_pa);
     if (!page) {
-        if (exec->entries_used == MAX_CODE_PAGES && !exec->entries_free->len) {
+        if (!pages_left(exec)) {
             exec_flush(exec);
         }
         page = page_new(exec, fetch->page_pa, fetch->host);
@@ -611,14 +668,70 @@ static CacheRegion *compile(Exec *exec, const IrBlock *ir, u32 next_page_expecte
 {
     CacheRegion *r = &exec->regions[exec->current];
     for (unsigned tries = 0;; tries++) {
-        region_prefault(exec, r);
-        if (atomic_load(&r->block_count) < (r->end - r->start) / MIN_BLOCK_SIZE &&
-            exec->ops.compile(exec->ops.backend, ir, next_page_expected, r->used, r->end - r->used,
-                              code)) {
+        area_prefault(exec, &r->code, PREFAULT);
+        area_prefault(exec, &r->records, PREFAULT);
+        if (r->records.used + MAX_RECORD <= r->records.end && r->code.used < r->code.end &&
+            exec->ops.compile(exec->ops.backend, ir, next_page_expected, (u32)r->code.used,
+                              (u32)(r->code.end - r->code.used), code)) {
             return r;
         }
         g_assert(tries < 2); /* an empty region holds any block */
         r = region_next(exec);
+    }
+}
+
+static void set_link(Exec *exec, Link *link, Block *to)
+{
+    exec->ops.link(exec->ops.backend, &link->code, to->start, entries_address(to->page));
+    link->to = to;
+    LIST_ADD(to->incoming, link);
+}
+
+/* Writes the record of a block that has just been compiled, and makes it one that can be found.
+ * Jumps within the page to blocks that exist are linked. */
+static void publish(Exec *exec, CacheRegion *r, const IrBlock *ir, const CompiledBlock *code,
+                    CodePage *page, CodePage *page2)
+{
+    if (page2) {
+        Tail *tail = (Tail *)r->records.used;
+        tail->page = page2;
+        LIST_ADD(page2->tails, tail);
+        r->records.used += sizeof(Tail);
+    }
+    Block *b = (Block *)r->records.used;
+    r->records.used += sizeof(Block) + code->link_count * sizeof(Link);
+    b->start = code->start;
+    b->size = code->size;
+    b->tables = code->tables;
+    b->offset = (u16)ir->page_offset;
+    b->bytes = (u16)ir->guest_bytes;
+    b->page = page;
+    b->incoming = NULL;
+    b->link_count = (u16)code->link_count;
+    b->straddles = page2 != NULL;
+    b->hash = block_hash(b);
+    LIST_ADD(page->blocks, b);
+
+    *(Block **)code_writable(&exec->space, b->start - BLOCK_HEADER) = b;
+    const u32 count = atomic_load(&r->block_count);
+    r->blocks[count] = (u32)(((u64)(uintptr_t)b - r->records.start) / 8);
+    atomic_store(&r->block_count, count + 1);
+    r->code.used = ALIGN_UP(MAX(code->start + code->size + BLOCK_HEADER,
+                                r->code.used + MIN_BLOCK_SIZE), BLOCK_ALIGN);
+    page->entries->entry[b->offset / 2] = code->start;
+    exec->last = b;
+
+    for (u32 i = 0; i < code->link_count; i++) {
+        Link *link = &b->links[i];
+        link->code = code->links[i];
+        link->to = NULL;
+        const u32 target = (u32)link->code.target;
+        if (target < VIEW_PAGE_SIZE && exec->config.links) {
+            const u32 entry = page->entries->entry[target / 2];
+            if (entry != exec->miss) {
+                set_link(exec, link, block_at(exec, entry));
+            }
+        }
     }
 }
 
@@ -663,45 +776,20 @@ static u32 translate(Exec *exec, ExecHart *h, CodePage *page, u64 pc, bool *alon
     check_ir(&ir, "optimisation");
 
     CompiledBlock code;
-    /* Making room may forget the pages that this block is about to belong to: hold them by a
-     * member. */
-    PageMember hold = {0}, hold2 = {0};
-    LIST_ADD(page->blocks, &hold);
+    /* Making room must not free the pages that this block is about to belong to. */
+    page->held++;
     if (page2) {
-        LIST_ADD(page2->blocks, &hold2);
+        page2->held++;
     }
     CacheRegion *r = compile(exec, &ir, page2 ? entries_address(page2) : 0, &code);
-    LIST_REMOVE(&hold);
+    page->held--;
     if (page2) {
-        LIST_REMOVE(&hold2);
+        page2->held--;
     }
     if (log_on(LOG_OP_OPT | LOG_OUT_ASM)) {
         log_compiled(exec, &ir, &code, pc);
     }
-
-    Block *b = arena_alloc(r, sizeof(Block) + code.link_count * sizeof(Link));
-    *b = (Block){.start = code.start,
-                 .size = code.size,
-                 .tables = code.tables,
-                 .offset = (u16)offset,
-                 .bytes = (u16)ir.guest_bytes,
-                 .page = page,
-                 .page2 = page2,
-                 .link_count = code.link_count};
-    for (u32 i = 0; i < code.link_count; i++) {
-        b->links[i] = (Link){.code = code.links[i], .from = b};
-    }
-    b->hash = block_hash(b);
-    b->member.block = b->member2.block = b;
-    LIST_ADD(page->blocks, &b->member);
-    if (page2) {
-        LIST_ADD(page2->blocks, &b->member2);
-    }
-    u32 count = atomic_load(&r->block_count);
-    r->blocks[count] = b;
-    atomic_store(&r->block_count, count + 1);
-    r->used = (u32)ALIGN_UP(MAX(code.start + code.size, r->used + MIN_BLOCK_SIZE), BLOCK_ALIGN);
-    page->entries->entry[offset / 2] = code.start;
+    publish(exec, r, &ir, &code, page, page2);
 
     if (exec->config.perf_map) {
         fprintf(exec->config.perf_map, "%x %x guest_%" PRIx64 "\n", code.start, code.size, pc);
@@ -757,37 +845,16 @@ static CpuExit run_alone(Exec *exec, ExecHart *h)
     return ir_interpret(&ir, cpu, interpreter(exec, &callbacks));
 }
 
-/* The entry point for pc; 0 if a trap was taken or the instruction has to be run alone (*alone). */
-static u32 find_entry(Exec *exec, ExecHart *h, bool *alone)
+/* The execute table's entry for pc, 0 if there is none. */
+static u64 execute_entry(CpuState *cpu)
 {
-    CpuState *cpu = h->cpu;
-    u64 pc = cpu->pc;
-    MmuFetch fetch;
-
-    if (!fetch_page(exec, cpu, pc, &fetch)) {
-        return 0;
-    }
-    if (fetch.limited) {
-        *alone = true;
-        return 0;
-    }
-    g_rec_mutex_lock(&exec->lock);
-    CodePage *page = enter_page(exec, cpu, pc, &fetch);
-    u32 entry = page->entries->entry[(pc & (VIEW_PAGE_SIZE - 1)) / 2];
-    if (entry == exec->miss) {
-        entry = translate(exec, h, page, pc, alone);
-    }
-    g_rec_mutex_unlock(&exec->lock);
-    return entry;
+    return view_canonical(cpu->pc) ? *view_entry(cpu->view, VIEW_EXEC_OFFSET, cpu->pc) : 0;
 }
 
 /* The entry point for pc if the execute table has it, else 0. */
 static u32 quick_entry(const Exec *exec, CpuState *cpu)
 {
-    if (!view_canonical(cpu->pc)) {
-        return 0;
-    }
-    u64 e = *view_entry(cpu->view, VIEW_EXEC_OFFSET, cpu->pc);
+    u64 e = execute_entry(cpu);
     if (!e) {
         return 0;
     }
@@ -795,39 +862,85 @@ static u32 quick_entry(const Exec *exec, CpuState *cpu)
     return entry == exec->miss ? 0 : entry;
 }
 
-/* Links the jump that ended the last run to the block at `entry`, which it led to. */
+/* The page that pc is in if the execute table leads there, clean; else NULL. Lock held. */
+static CodePage *quick_page(Exec *exec, ExecHart *h)
+{
+    CpuState *cpu = h->cpu;
+    u64 e = execute_entry(cpu);
+    if (!e || h->drop_exec->len) { /* it may be one of those that have to go */
+        return NULL;
+    }
+    const CodePageEntries *entries = (CodePageEntries *)(uintptr_t)(e + 2 * page_base(cpu->pc));
+    CodePage *page = &exec->page_records[entries - exec->entries_base];
+    page_clean(exec, cpu, page);
+    return page;
+}
+
+/* Links the jump that ended the last run to the block at `entry`, which it led to. Lock held. */
 static void link_jump(Exec *exec, u32 jump, u32 entry)
 {
-    g_rec_mutex_lock(&exec->lock);
-    Block *from = find_block(exec, jump);
-    Block *to = find_block(exec, entry);
-    if (from && to && from->member.prev && to->member.prev) {
-        for (u32 i = 0; i < from->link_count; i++) {
-            Link *link = &from->links[i];
-            if (link->code.jump != jump) {
-                continue;
-            }
-            /* If making `to` emptied the region of the block that jumped, `from` may be another one
-             * in its place, with a jump to somewhere else. */
-            if (((u32)link->code.target & (VIEW_PAGE_SIZE - 1)) != to->offset) {
-                break;
-            }
-            bool same_page = link->code.expect == 0;
-            if (!link->to && (!same_page || from->page == to->page)) {
-                exec->ops.link(exec->ops.backend, &link->code, entry, entries_address(to->page));
-                link->to = to;
-                LIST_ADD(to->incoming, link);
-            } else if (link->to && !same_page && link->to->page != to->page) {
-                /* The target's page is mapped elsewhere now: follow the latest. */
-                unlink_jump(exec, link);
-                exec->ops.link(exec->ops.backend, &link->code, entry, entries_address(to->page));
-                link->to = to;
-                LIST_ADD(to->incoming, link);
-            }
-            break;
+    Block *from = exec->jumped;
+    if (!from || !block_holds(from, jump)) {
+        from = find_block(exec, jump);
+    }
+    Block *to = block_at(exec, entry);
+    if (!from || !from->prev || !to->prev) {
+        return;
+    }
+    for (u32 i = 0; i < from->link_count; i++) {
+        Link *link = &from->links[i];
+        if (link->code.jump != jump) {
+            continue;
         }
+        /* If making `to` emptied the region of the block that jumped, `from` may be another one in
+         * its place, with a jump to somewhere else. */
+        if (((u32)link->code.target & (VIEW_PAGE_SIZE - 1)) != to->offset) {
+            return;
+        }
+        const bool same_page = link->code.expect == 0;
+        if (link->to && !same_page && link->to->page != to->page) {
+            /* The target's page is mapped elsewhere now: follow the latest. */
+            unlink_jump(exec, link);
+        }
+        if (!link->to && (!same_page || from->page == to->page)) {
+            set_link(exec, link, to);
+        }
+        return;
+    }
+}
+
+/* The entry point for pc; 0 if a trap was taken or the instruction has to be run alone (*alone).
+ * `jump`, if not 0, is linked to it. */
+static u32 find_entry(Exec *exec, ExecHart *h, u32 jump, bool *alone)
+{
+    CpuState *cpu = h->cpu;
+    u64 pc = cpu->pc;
+
+    g_rec_mutex_lock(&exec->lock);
+    CodePage *page = quick_page(exec, h);
+    if (!page) {
+        MmuFetch fetch;
+        g_rec_mutex_unlock(&exec->lock);
+        if (!fetch_page(exec, cpu, pc, &fetch)) {
+            return 0;
+        }
+        if (fetch.limited) {
+            *alone = true;
+            return 0;
+        }
+        g_rec_mutex_lock(&exec->lock);
+        page = enter_page(exec, cpu, pc, &fetch);
+    }
+    exec->jumped = exec->last;
+    u32 entry = page->entries->entry[(pc & (VIEW_PAGE_SIZE - 1)) / 2];
+    if (entry == exec->miss) {
+        entry = translate(exec, h, page, pc, alone);
+    }
+    if (entry && jump && exec->config.links) {
+        link_jump(exec, jump, entry);
     }
     g_rec_mutex_unlock(&exec->lock);
+    return entry;
 }
 
 /* A straddling block's second page is not what it was made with: look again. Returns an entry as
@@ -838,7 +951,7 @@ static u32 next_page_changed(Exec *exec, ExecHart *h, bool *alone)
     u64 next_va = next_page_va(exec, cpu->pc);
     MmuFetch fetch;
 
-    u32 entry = find_entry(exec, h, alone);
+    u32 entry = find_entry(exec, h, 0, alone);
     if (!entry || !fetch_page(exec, cpu, next_va, &fetch)) {
         return 0;
     }
@@ -848,14 +961,14 @@ static u32 next_page_changed(Exec *exec, ExecHart *h, bool *alone)
     }
     g_rec_mutex_lock(&exec->lock);
     CodePage *page2 = enter_page(exec, cpu, next_va, &fetch);
-    Block *b = find_block(exec, entry);
-    if (b && b->member.prev && b->page2 != page2) {
+    Block *b = block_at(exec, entry);
+    if (b->prev && b->straddles && block_tail(b)->page != page2) {
         drop_block(exec, b);
     }
     g_rec_mutex_unlock(&exec->lock);
     /* The second page's execute entry is back; if the bytes or the page differ there is no block
      * now. */
-    return find_entry(exec, h, alone);
+    return find_entry(exec, h, 0, alone);
 }
 
 /* --- running ---------------------------------------------------------------------------------- */
@@ -897,9 +1010,18 @@ CpuExit exec_run(Exec *exec, CpuState *cpu, u64 max_insns)
 
         bool alone = inside && max_insns;
         inside = false;
-        u32 entry = alone ? 0 : changed ? next_page_changed(exec, h, &alone) : quick_entry(exec, cpu);
-        if (!entry && !changed && !alone) {
-            entry = find_entry(exec, h, &alone);
+        u32 entry = 0;
+        if (changed) {
+            entry = next_page_changed(exec, h, &alone);
+        } else if (!alone) {
+            entry = quick_entry(exec, cpu);
+            if (!entry) {
+                entry = find_entry(exec, h, jump, &alone);
+            } else if (jump && exec->config.links) {
+                g_rec_mutex_lock(&exec->lock);
+                link_jump(exec, jump, entry);
+                g_rec_mutex_unlock(&exec->lock);
+            }
         }
         changed = false;
         if (!entry && !alone) {
@@ -912,9 +1034,6 @@ CpuExit exec_run(Exec *exec, CpuState *cpu, u64 max_insns)
             jump = 0;
             exit = run_alone(exec, h);
         } else {
-            if (jump && exec->config.links) {
-                link_jump(exec, jump, entry);
-            }
             if (log_on(LOG_EXEC | LOG_CPU)) {
                 log_entry(exec, cpu);
             }
@@ -977,7 +1096,8 @@ Exec *exec_new(const ExecOps *ops, const ExecConfig *config, const CodeSpace *sp
     exec->bus = bus;
     g_rec_mutex_init(&exec->lock);
     exec->pages = g_hash_table_new(NULL, NULL);
-    exec->entries_free = g_ptr_array_new();
+    exec->page_records = g_new(CodePage, MAX_CODE_PAGES);
+    exec->pages_free = g_ptr_array_new();
     exec->waiting = g_ptr_array_new();
     exec->harts = g_ptr_array_new();
     exec->prefaulter = g_thread_pool_new(prefault, exec, 1, FALSE, NULL);
@@ -996,18 +1116,31 @@ Exec *exec_new(const ExecOps *ops, const ExecConfig *config, const CodeSpace *sp
     /* At odd multiples of half their size: then no address of theirs is twice that of a guest page,
      * and an execute entry, which is the difference, never comes out as 0, which means none. */
     _Static_assert(sizeof(CodePageEntries) == 2 * VIEW_PAGE_SIZE, "half an entry is a page");
-    exec->entries_base =
-        (CodePageEntries *)(ALIGN_UP((uintptr_t)exec->entries_map + VIEW_PAGE_SIZE,
-                                     sizeof(CodePageEntries)) -
-                            VIEW_PAGE_SIZE);
-    u32 first = (u32)(uintptr_t)space->exec + EXEC_STUB_AREA;
-    u32 size = (u32)ALIGN_DOWN((space->size - EXEC_STUB_AREA) / REGIONS, 4096);
-    for (unsigned i = 0; i < REGIONS; i++) {
+    const u64 map = (u64)(uintptr_t)exec->entries_map;
+    const u64 base = ALIGN_UP(map + VIEW_PAGE_SIZE, sizeof(CodePageEntries)) - VIEW_PAGE_SIZE;
+    exec->entries_base = (CodePageEntries *)base;
+    exec->entries = (Area){base, base + MAX_CODE_PAGES * sizeof(CodePageEntries), base,
+                           ALIGN_DOWN(base, VIEW_PAGE_SIZE)};
+
+    const u64 size = ALIGN_DOWN((space->size - EXEC_STUB_AREA) / REGIONS, 4096);
+    const u64 records_size = size * RECORDS_PER_CODE;
+    exec->records_size = REGIONS * records_size;
+    exec->records_map = mmap(NULL, exec->records_size, PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (exec->records_map == MAP_FAILED) {
+        stag_error(err, "cannot get address space for the code cache's records");
+        exec->records_map = NULL;
+        exec_free(exec);
+        return NULL;
+    }
+    u64 code = (u64)(uintptr_t)space->exec + EXEC_STUB_AREA;
+    u64 records = (u64)(uintptr_t)exec->records_map;
+    for (unsigned i = 0; i < REGIONS; i++, code += size, records += records_size) {
         CacheRegion *r = &exec->regions[i];
-        r->start = r->used = r->prefaulted = first + i * size;
-        r->end = r->start + size;
-        r->arena = g_ptr_array_new_with_free_func(free);
-        r->blocks = mmap(NULL, size / MIN_BLOCK_SIZE * sizeof(Block *), PROT_READ | PROT_WRITE,
+        r->code = (Area){.start = code, .end = code + size, .prefaulted = code};
+        r->records = (Area){.start = records, .end = records + records_size, .prefaulted = records};
+        region_reset(r);
+        r->blocks = mmap(NULL, size / MIN_BLOCK_SIZE * sizeof(u32), PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (r->blocks == MAP_FAILED) {
             stag_error(err, "cannot get address space for the code cache's index");
@@ -1030,20 +1163,21 @@ void exec_free(Exec *exec)
     }
     for (unsigned i = 0; i < REGIONS; i++) {
         CacheRegion *r = &exec->regions[i];
-        if (r->arena) {
-            g_ptr_array_free(r->arena, TRUE);
-        }
         if (r->blocks) {
-            munmap(r->blocks, (r->end - r->start) / MIN_BLOCK_SIZE * sizeof(Block *));
+            munmap(r->blocks, (r->code.end - r->code.start) / MIN_BLOCK_SIZE * sizeof(u32));
         }
+    }
+    g_thread_pool_free(exec->prefaulter, TRUE, TRUE);
+    if (exec->records_map) {
+        munmap(exec->records_map, exec->records_size);
     }
     if (exec->entries_map) {
         munmap(exec->entries_map, ENTRIES_BYTES);
     }
-    g_thread_pool_free(exec->prefaulter, TRUE, TRUE);
     exec_code_space_free(&exec->space);
     g_hash_table_destroy(exec->pages);
-    g_ptr_array_free(exec->entries_free, TRUE);
+    g_ptr_array_free(exec->pages_free, TRUE);
+    g_free(exec->page_records);
     g_ptr_array_free(exec->waiting, TRUE);
     g_ptr_array_free(exec->harts, TRUE);
     g_rec_mutex_clear(&exec->lock);
