@@ -48,12 +48,13 @@ static void map_registers(Backend *b)
     static const u8 ints[MAPPED_INTS] = {RAX, RBX, RCX, RDX, R8, R9, R10, R11, R12};
     for (unsigned i = 0; i < SLOTS; i++) {
         b->homes[i] =
-            (Home){.kind = HOME_MEM, .opnd_kind = O_MEM, .reg = RBP, .disp = (s16)cpu_disp(8 * i)};
+            (Home){.kind = HOME_MEM, .opnd_kind = O_MEM, .reg = RBP,
+                   .disp = (s16)cpu_disp(CPU_OFFSET_X(i))};
     }
     unsigned int_count = 0, float_count = 0;
     for (unsigned i = 0; i < b->config.hot_count; i++) {
         const BackendHotReg *hot = &b->config.hot[i];
-        Home *home = &b->homes[hot->offset / 8];
+        Home *home = &b->homes[(hot->offset - CPU_OFFSET_X(0)) / 8];
         if (hot->is_float && float_count < MAPPED_FLOATS) {
             home->kind = HOME_XMM;
             home->opnd_kind = O_XMM;
@@ -143,7 +144,7 @@ bool backend_compile(Backend *backend, const IrBlock *block, u32 next_page_expec
     c->next_page_expected = next_page_expected;
     c->offset = block->page_offset;
     c->guarded = -1;
-    c->next_int = RDI;
+    c->next_int = 0;
     c->next_xmm = 12;
     c->x64 = block->xlen == IR_I64;
     out->start = at;

@@ -3,9 +3,8 @@
  * linking needs.
  *
  * Register assignment, the same at every block boundary (so a jump between blocks moves nothing):
- *   rbp       &cpu->x[16]               r15      cpu->view
- *   r13       guest virtual address of the page of the running code (pc & ~0xfff)
- *   r14       the translator's own      rdi rsi  scratch          rsp  host stack
+ *   rbp       cpu + 128 bytes           r15      cpu->view
+ *   r14       the translator's own      rdi rsi r13  scratch      rsp  host stack
  *   rax rbx rcx rdx r8-r12              nine hot integer registers
  *   xmm0-11   hot f registers           xmm12-15 scratch
  */
@@ -56,8 +55,8 @@ bool backend_compile(Backend *backend, const IrBlock *block, u32 next_page_expec
  * was jumped to). */
 u32 backend_miss_stub(const Backend *backend);
 
-/* Whoever jumps to a block's entry has put the target's guest virtual address into rdi and its page
- * into r13; the miss stub relies on it. */
+/* Whoever jumps to a block's entry has put its page's guest virtual address into cpu->code_page, and
+ * the target's into rdi; the miss stub relies on that. */
 
 /* Runs code at code address `entry` for the block at cpu->pc until it leaves. MXCSR, callee-saved
  * registers and signal state are the host's again afterwards; fflags are folded into cpu->fflags.

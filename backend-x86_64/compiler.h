@@ -7,7 +7,7 @@
  *   LOC_HOME    in a guest register: its host register if it is mapped, else its slot in CpuState.
  *               getreg makes such an alias and costs nothing; only when the register is
  *               overwritten while the value is still needed is it copied away
- *   LOC_TEMP    in rdi or rsi; `home` says whether a guest register in memory holds the same
+ *   LOC_TEMP    in rdi, rsi or r13; `home` says whether a guest register in memory holds the same
  *   LOC_XTEMP   in xmm12, xmm13 or xmm14
  *   LOC_SPILL   on the host stack
  * Operations compute straight into a mapped guest register when the backward pass has found that a
@@ -26,6 +26,9 @@ enum {
     MAPPED_INTS = 9,
     MAPPED_FLOATS = 12,
     XSCRATCH = 15, /* xmm15 belongs to the operation in progress */
+    CPU_ANCHOR = 128, /* rbp - CpuState: what comes first has 8-bit displacements */
+    SCRATCH_INTS = 3,
+    SCRATCH_MASK = 1 << RDI | 1 << RSI | 1 << R13,
     /* In r14: bextr by it gives the table index of an address. */
     BEXTR_INDEX = VIEW_PAGE_SHIFT | VIEW_INDEX_BITS << 8,
     HOT_MARGIN = 512,   /* more bytes than the code of one record */
@@ -41,7 +44,7 @@ enum {
     FRAME_ARG = 16,        /* four words */
     FRAME_GUEST_MXCSR = 48,
     FRAME_HOST_MXCSR = 52,
-    FRAME_SAVED = 56,      /* rdi, rsi */
+    FRAME_SAVED = 56,      /* rdi, rsi; C keeps r13 */
     FRAME_XSAVED = 72,     /* xmm12..15, low halves */
     FRAME_LINK = 104,
     FRAME_SPILL = 112,     /* one word per value, at most */
@@ -51,7 +54,7 @@ _Static_assert(FRAME_SIZE % 16 == 0, "calls from stubs are aligned");
 
 static inline s32 cpu_disp(u32 offset)
 {
-    return (s32)offset - (s32)CPU_OFFSET_X(16);
+    return (s32)offset - CPU_ANCHOR;
 }
 
 static inline Rm rm_cpu(u32 offset)
@@ -64,6 +67,7 @@ static inline Rm rm_frame(s32 offset)
     return rm_mem(RSP, offset);
 }
 #define RM_BUDGET rm_cpu(offsetof(CpuState, budget))
+#define RM_PAGE rm_cpu(offsetof(CpuState, code_page))
 
 typedef enum HomeKind { HOME_MEM, HOME_INT, HOME_XMM } HomeKind;
 
@@ -212,11 +216,11 @@ typedef struct Compiler {
     u32 busy;          /* host integer registers that the operation in progress uses */
     u32 xbusy;
     bool r14_dirty;
-    IrValue owner[16]; /* value in rdi, rsi */
+    IrValue owner[16]; /* value in rdi, rsi, r13 */
     IrValue ghost[16]; /* one that is not needed any more, but equals its guest register's slot */
     IrValue xowner[16];
     IrValue xghost[16];
-    u8 next_int, next_xmm; /* scratch registers whose ghosts go next */
+    u8 next_int, next_xmm; /* scratch registers (the how manieth, which) whose ghosts go next */
     s32 guarded; /* offset of a byte that a guard has found set and that still is; or -1 */
     IrValue home_value[SLOTS]; /* value that stands for a guest register's contents */
     u8 home_flags[SLOTS];
@@ -247,10 +251,12 @@ void backward_pass(Compiler *c);
 int alloc_int(Compiler *c);
 int alloc_xmm(Compiler *c);
 int dest_int(Compiler *c, const Opnd *a, const Opnd *b);
+int dest_after_flush(Compiler *c);
 int dest_xmm(Compiler *c, const Opnd *a);
 void define_int(Compiler *c, int reg, u8 flags);
 void define_xmm(Compiler *c, int reg, u8 flags);
 void flush_ints(Compiler *c);
+bool take_r13(Compiler *c);
 void detach_all_homes(Compiler *c);
 void sel_const(Compiler *c, const IrInsn *in);
 void sel_getreg(Compiler *c, const IrInsn *in);

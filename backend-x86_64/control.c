@@ -4,8 +4,9 @@
  *
  * Instructions are counted for the whole block on entry. Every way out gives back those that did
  * not run, so the count is exact there. A taken branch in the middle of a block gives back before
- * it jumps; if the budget was made negative by a kick meanwhile, the addition carries, and the
- * block leaves instead of making the kick forgotten.
+ * it jumps; a kick has made the budget so negative that this does not make it forgotten.
+ *
+ * cpu->code_page is the virtual page of the running code: jumps to other pages change it.
  */
 #include "backend-x86_64/compiler.h"
 
@@ -49,15 +50,19 @@ static void leave_at(Compiler *c, CpuExit why, s32 target, u32 link)
     jmp_to(&c->a, c->backend->stubs.exit_after[why]);
 }
 
-/* Gives `n` instructions back on the way to page offset `target`. */
-static void refund(Compiler *c, u32 n, s32 target)
+/* Gives `n` instructions back. */
+static void refund(Compiler *c, u32 n)
 {
     if (n) {
         alu_mi(&c->a, true, ALU_ADD, RM_BUDGET, (s32)n);
-        u8 *quiet = jcc8_fwd(&c->a, CC_AE);
-        leave_at(c, EXIT_NEXT, target, 0);
-        bind8(&c->a, quiet);
     }
+}
+
+/* reg = the running code's page + delta. */
+static void load_page(Compiler *c, unsigned reg, s32 delta)
+{
+    x86(&c->a, X_MOV_LOAD | w_if(c->x64), reg, RM_PAGE, 0);
+    alu_mi(&c->a, c->x64, ALU_ADD, rm_reg(reg), delta);
 }
 
 /* Makes the byte `ahead` bytes from here one whose address is a multiple of 4. */
@@ -102,7 +107,7 @@ static void direct_jump(Compiler *c, s32 target)
     }
     /* The target page's execute entry has to be the one that was linked. */
     const s32 delta = (s32)((u32)target & ~(u32)(VIEW_PAGE_SIZE - 1));
-    x86(a, X_LEA | w_if(c->x64), RDI, rm_mem(R13, delta), 0);
+    load_page(c, RDI, delta);
     vex(a, V_BEXTR | X_W, RSI, R14, rm_reg(RDI), 0);
     x86(a, X_MOV_LOAD | X_W, RSI, rm_index(R15, RSI, 3, (s32)VIEW_EXEC_OFFSET), 0);
     x86(a, X_TEST | X_W, RSI, rm_reg(RSI), 0);
@@ -113,7 +118,7 @@ static void direct_jump(Compiler *c, s32 target)
     emit32(a, CODE_NO_PAGE);
     const u32 expect = asm_here(a) - 4;
     u8 *other = jcc_fwd(a, CC_NE);
-    mov_rr(a, true, R13, RDI);
+    x86(a, X_MOV_STORE | X_W, RDI, RM_PAGE, 0);
     align_ahead(c, 1);
     u8 *field = jmp_fwd(a);
     Cold *k = new_link(c, field, target);
@@ -131,10 +136,10 @@ void cold_link(Compiler *c, const Cold *k)
     link->stub = asm_here(a);
     bind(a, k->slow[0]);
     if (k->slow[1]) {
-        /* Reached with r13 changed already when the link is undone by another thread at the wrong
-         * moment. */
+        /* Reached with the page changed already when the link is undone by another thread at the
+         * wrong moment. */
         const s32 delta = (s32)((u32)k->target & ~(u32)(VIEW_PAGE_SIZE - 1));
-        alu_mi(a, c->x64, ALU_SUB, rm_reg(R13), delta);
+        alu_mi(a, c->x64, ALU_SUB, RM_PAGE, delta);
         bind(a, k->slow[1]);
         bind(a, k->slow[2]);
     }
@@ -143,7 +148,7 @@ void cold_link(Compiler *c, const Cold *k)
 
 void sel_goto(Compiler *c, s32 target)
 {
-    refund(c, unfinished_after(c), target);
+    refund(c, unfinished_after(c));
     direct_jump(c, target);
 }
 
@@ -179,13 +184,13 @@ void sel_br(Compiler *c, const IrInsn *in)
 void cold_branch(Compiler *c, const Cold *k)
 {
     bind(&c->a, k->slow[0]);
-    refund(c, k->packed, k->target);
+    refund(c, k->packed);
     direct_jump(c, k->target);
 }
 
 /*
- * Indirect jump: rdi = target. r13, which is about to change anyway, tests that bits 63:38 are all
- * the same. The entry leads to the page's descriptor: its word for the target is the code address.
+ * Indirect jump: rdi = target, whose bits 63:38 must all be the same. The entry leads to the page's
+ * descriptor: its word for the target is the code address.
  */
 void sel_jump(Compiler *c, const IrInsn *in)
 {
@@ -193,38 +198,33 @@ void sel_jump(Compiler *c, const IrInsn *in)
     const Stubs *stubs = &c->backend->stubs;
     const Opnd target = opnd(c, in->a);
     release(c, in->a);
-    if (target.kind == O_REG) {
-        mov_rr(a, c->x64, RDI, target.reg);
+    if (target.kind == O_REG && !c->x64) {
+        mov_rr(a, false, RDI, target.reg); /* clears bits 63:32, too */
     } else {
         load_int(c, c->x64, RDI, &target);
     }
-    if (unfinished_after(c)) {
-        alu_mi(a, true, ALU_ADD, RM_BUDGET, (s32)unfinished_after(c));
-        jcc_to(a, CC_B, stubs->exit_jump);
-    }
+    refund(c, unfinished_after(c));
     if (c->x64) {
-        mov_rr(a, true, R13, RDI);
-        shift_i(a, true, 7, R13, VIEW_PAGE_SHIFT + VIEW_INDEX_BITS - 1);
-        alu_mi(a, true, ALU_ADD, rm_reg(R13), 1);
-        alu_mi(a, true, ALU_CMP, rm_reg(R13), 1);
+        mov_rr(a, true, RSI, RDI);
+        shift_i(a, true, 7, RSI, VIEW_PAGE_SHIFT + VIEW_INDEX_BITS - 1);
+        alu_mi(a, true, ALU_ADD, rm_reg(RSI), 1);
+        alu_mi(a, true, ALU_CMP, rm_reg(RSI), 1);
         jcc_to(a, CC_A, stubs->exit_jump);
     }
     vex(a, V_BEXTR | X_W, RSI, R14, rm_reg(RDI), 0);
     x86(a, X_MOV_LOAD | X_W, RSI, rm_index(R15, RSI, 3, (s32)VIEW_EXEC_OFFSET), 0);
     x86(a, X_TEST | X_W, RSI, rm_reg(RSI), 0);
     jcc_to(a, CC_E, stubs->exit_jump);
+    x86(a, X_MOV_LOAD, RSI, rm_index(RSI, RDI, 1, 0), 0);
     mov_rr(a, c->x64, R13, RDI);
     alu_mi(a, c->x64, ALU_AND, rm_reg(R13), -(s32)VIEW_PAGE_SIZE);
-    x86(a, X_MOV_LOAD, RSI, rm_index(RSI, RDI, 1, 0), 0);
+    x86(a, X_MOV_STORE | X_W, R13, RM_PAGE, 0);
     x86(a, 0xff, 4, rm_reg(RSI), 0);
 }
 
 void sel_next(Compiler *c, const IrInsn *in)
 {
-    const u32 n = unfinished_after(c);
-    if (n) {
-        alu_mi(&c->a, true, ALU_ADD, RM_BUDGET, (s32)n);
-    }
+    refund(c, unfinished_after(c));
     leave_at(c, EXIT_NEXT, in->imm, 0);
 }
 
@@ -291,7 +291,7 @@ void sel_guard_next_page(Compiler *c)
     Asm *a = &c->a;
     flush_ints(c);
     Cold *k = new_exit(c, EXIT_NEXT_PAGE);
-    x86(a, X_LEA | w_if(c->x64), RDI, rm_mem(R13, (s32)VIEW_PAGE_SIZE), 0);
+    load_page(c, RDI, (s32)VIEW_PAGE_SIZE);
     vex(a, V_BEXTR | X_W, RSI, R14, rm_reg(RDI), 0);
     x86(a, X_MOV_LOAD | X_W, RSI, rm_index(R15, RSI, 3, (s32)VIEW_EXEC_OFFSET), 0);
     x86(a, X_TEST | X_W, RSI, rm_reg(RSI), 0);

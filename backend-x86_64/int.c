@@ -350,8 +350,7 @@ static void sel_div(Compiler *c, const IrInsn *in)
         x86(a, X_TEST | w_if(w), RDI, rm_reg(RDI), 0);
         k->slow[0] = jcc_fwd(a, CC_E);
     }
-    c->busy |= 1u << RSI;
-    const unsigned d = (unsigned)dest_int(c, NULL, NULL);
+    const unsigned d = (unsigned)dest_after_flush(c);
     k->reg = (u8)d;
     if (d != RAX) {
         mov_rr(a, true, R14, RAX);

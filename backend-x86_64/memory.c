@@ -114,8 +114,7 @@ void sel_ld(Compiler *c, const IrInsn *in)
     /* All that needs code of its own comes before the lookup: the cold paths come back at the
      * access. */
     const bool is_int = ir_type_is_int((IrType)in->type);
-    c->busy = 1u << RDI | 1u << RSI; /* both are free after the access */
-    const unsigned d = (unsigned)(is_int ? dest_int(c, NULL, NULL) : dest_xmm(c, NULL));
+    const unsigned d = (unsigned)(is_int ? dest_after_flush(c) : dest_xmm(c, NULL));
     if (in->type == IR_F16) {
         vex(a, V_PCMPEQD, XSCRATCH, XSCRATCH, rm_reg(XSCRATCH), 0);
     }
@@ -187,6 +186,18 @@ void cold_load(Compiler *c, const Cold *k)
     bind_to(jmp_fwd(a), k->back);
 }
 
+/* Brings an operand into a register that the address does not need. */
+static void elsewhere(Compiler *c, Opnd *o)
+{
+    if (take_r13(c)) {
+        load_int(c, true, R13, o);
+        *o = (Opnd){.kind = O_REG, .reg = R13};
+    } else {
+        load_xmm(c, XSCRATCH, o);
+        *o = (Opnd){.kind = O_XMM, .reg = XSCRATCH};
+    }
+}
+
 void sel_st(Compiler *c, const IrInsn *in)
 {
     Asm *a = &c->a;
@@ -197,8 +208,12 @@ void sel_st(Compiler *c, const IrInsn *in)
     release(c, in->a);
     release(c, in->b);
     flush_ints(c);
+    if (is_reg(&v, RDI) || is_reg(&v, RSI)) {
+        v.reg = c->val[rep(c, in->b)].reg; /* it may be in r13 now */
+    }
     /* The address takes rdi unless it is in a mapped register already. The entry takes rsi, or rdi
-     * if the value is in rsi. A value that then has no integer register goes through xmm15. */
+     * if the value is in rsi. A value that then has no integer register goes through r13 or
+     * xmm15. */
     const bool mapped = base.kind == O_REG && base.reg != RDI && base.reg != RSI && in->imm == 0 &&
                         (c->x64 || zx);
     unsigned entry = RSI;
@@ -206,16 +221,14 @@ void sel_st(Compiler *c, const IrInsn *in)
         if (mapped) {
             entry = v.reg == RSI ? RDI : RSI;
         } else {
-            load_xmm(c, XSCRATCH, &v);
-            v = (Opnd){.kind = O_XMM, .reg = XSCRATCH};
+            elsewhere(c, &v);
         }
     } else if (v.kind == O_MEM || (v.kind == O_IMM && size == 3 && !fits32(v.imm))) {
         if (mapped) {
             load_int(c, size == 3, RDI, &v);
             v = (Opnd){.kind = O_REG, .reg = RDI};
         } else {
-            load_xmm(c, XSCRATCH, &v);
-            v = (Opnd){.kind = O_XMM, .reg = XSCRATCH};
+            elsewhere(c, &v);
         }
     }
     Cold *k = new_cold(c, COLD_STORE);
@@ -352,8 +365,7 @@ static void atomic_end(Compiler *c, const IrInsn *in, Cold *k, unsigned from)
 {
     Asm *a = &c->a;
     const bool w = in->type == IR_I64;
-    c->busy = 1u << RDI | 1u << RSI;
-    const unsigned d = (unsigned)dest_int(c, NULL, NULL);
+    const unsigned d = (unsigned)dest_after_flush(c);
     switch (k->size) {
     case 0: x86(a, X_MOVSX8 | w_if(w), d, rm_reg(from), 0); break;
     case 1: x86(a, X_MOVSX16 | w_if(w), d, rm_reg(from), 0); break;
@@ -471,8 +483,7 @@ void sel_sc(Compiler *c, const IrInsn *in)
     bind8(a, fail1);
     bind8(a, fail2);
     mov_mi(a, true, rm_cpu(offsetof(CpuState, res_host)), 0);
-    c->busy = 1u << RDI | 1u << RSI;
-    const unsigned d = (unsigned)dest_int(c, NULL, NULL);
+    const unsigned d = (unsigned)dest_after_flush(c);
     mov_rr(a, false, d, R14);
     k->reg2 = (u8)d;
     define_int(c, (int)d, VAL_ZX);

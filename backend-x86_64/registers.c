@@ -7,9 +7,17 @@
  */
 #include "backend-x86_64/compiler.h"
 
+static const u8 scratch[SCRATCH_INTS] = {RDI, RSI, R13};
+
 static int slot_of(s32 offset)
 {
-    return offset >= 0 && offset < SLOTS * 8 && offset % 8 == 0 ? offset / 8 : -1;
+    const u32 o = (u32)offset - (u32)CPU_OFFSET_X(0);
+    return o < SLOTS * 8 && o % 8 == 0 ? (int)(o / 8) : -1;
+}
+
+static bool is_scratch(unsigned reg)
+{
+    return SCRATCH_MASK >> reg & 1;
 }
 
 static bool is_x_slot(int slot)
@@ -108,10 +116,17 @@ static Rm rm_spill(unsigned word)
 /* Frees a scratch register whose value is needed later; the register keeps its contents. */
 static void evict(Compiler *c, unsigned reg)
 {
-    Val *v = &c->val[c->owner[reg]];
+    const IrValue value = c->owner[reg];
+    Val *v = &c->val[value];
     c->owner[reg] = IR_NONE;
     if (v->home >= 0) {
         v->loc = LOC_HOME;
+        return;
+    }
+    if (reg != R13 && take_r13(c)) {
+        mov_rr(&c->a, true, R13, reg);
+        v->reg = R13;
+        c->owner[R13] = value;
         return;
     }
     v->loc = LOC_SPILL;
@@ -132,6 +147,17 @@ static void evict_xmm(Compiler *c, unsigned reg)
     vex2(&c->a, V_MOVSD_STORE, reg, rm_spill(v->spill));
 }
 
+/* Whether r13 is free for something else now; if so, its ghost goes. */
+bool take_r13(Compiler *c)
+{
+    if ((c->busy >> R13 & 1) || c->owner[R13] != IR_NONE) {
+        return false;
+    }
+    c->ghost[R13] = IR_NONE;
+    return true;
+}
+
+/* Frees rdi and rsi. The third scratch register is one that C functions keep. */
 void flush_ints(Compiler *c)
 {
     if (c->owner[RDI] != IR_NONE) {
@@ -144,21 +170,28 @@ void flush_ints(Compiler *c)
     c->ghost[RSI] = IR_NONE;
 }
 
+/* The scratch register whose turn it is. */
+static unsigned next_scratch(Compiler *c)
+{
+    const unsigned i = c->next_int;
+    c->next_int = (u8)(i + 1 < SCRATCH_INTS ? i + 1 : 0);
+    return scratch[i];
+}
+
 /* A scratch register for the operation in progress. */
 int alloc_int(Compiler *c)
 {
     for (unsigned pass = 0; pass < 3; pass++) {
-        for (unsigned i = RSI; i <= RDI; i++) {
-            const unsigned r = c->next_int;
-            c->next_int = (u8)(RSI + RDI - r);
+        for (unsigned i = 0; i < SCRATCH_INTS; i++) {
+            const unsigned r = next_scratch(c);
             if ((c->busy >> r & 1) || (pass < 2 && c->owner[r] != IR_NONE) ||
                 (pass < 1 && c->ghost[r] != IR_NONE)) {
                 continue;
             }
+            c->busy |= 1u << r;
             if (c->owner[r] != IR_NONE) {
                 evict(c, r);
             }
-            c->busy |= 1u << r;
             c->ghost[r] = IR_NONE;
             return (int)r;
         }
@@ -235,7 +268,7 @@ static bool haunted(const Compiler *c, unsigned reg)
 /* Whether an operand is in a scratch register that nobody needs after this record. */
 static bool dies(const Compiler *c, const Opnd *o)
 {
-    return o && o->kind == O_REG && (o->reg == RDI || o->reg == RSI) && c->owner[o->reg] == IR_NONE;
+    return o && o->kind == O_REG && is_scratch(o->reg) && c->owner[o->reg] == IR_NONE;
 }
 
 /* The register for the result, after the operands were released: it may be an operand's. */
@@ -250,7 +283,8 @@ int dest_int(Compiler *c, const Opnd *a, const Opnd *b)
     if (dies(c, b) && !haunted(c, b->reg)) {
         return b->reg;
     }
-    for (unsigned r = RSI; r <= RDI; r++) {
+    for (unsigned i = 0; i < SCRATCH_INTS; i++) {
+        const unsigned r = scratch[i];
         if (!(c->busy >> r & 1) && c->owner[r] == IR_NONE && !haunted(c, r)) {
             c->busy |= 1u << r;
             return (int)r;
@@ -259,29 +293,40 @@ int dest_int(Compiler *c, const Opnd *a, const Opnd *b)
     if (dies(c, a) || dies(c, b)) {
         return dies(c, a) ? a->reg : b->reg;
     }
-    for (unsigned i = RSI; i <= RDI; i++) {
-        const unsigned r = c->next_int;
-        c->next_int = (u8)(RSI + RDI - r);
+    for (unsigned i = 0; i < SCRATCH_INTS; i++) {
+        const unsigned r = next_scratch(c);
         if (!(c->busy >> r & 1) && c->owner[r] == IR_NONE) {
             c->busy |= 1u << r;
             return (int)r;
         }
     }
-    for (unsigned r = RSI; r <= RDI; r++) {
+    for (unsigned i = 0; i < SCRATCH_INTS; i++) {
+        const unsigned r = scratch[i];
         if (!(c->busy >> r & 1)) {
-            evict(c, r);
             c->busy |= 1u << r;
+            evict(c, r);
             return (int)r;
         }
     }
-    /* Both hold operands: take one's place, its value stays in the frame. */
-    for (unsigned r = RSI; r <= RDI; r++) {
+    /* All hold operands: take one's place, its value stays in the frame. */
+    for (unsigned i = 0; i < SCRATCH_INTS; i++) {
+        const unsigned r = scratch[i];
         if (c->owner[r] != IR_NONE) {
             evict(c, r);
             return (int)r;
         }
     }
     return RDI;
+}
+
+/* ... of a memory access or division, which rdi and rsi are free after (flush_ints). No code is
+ * emitted. r13 comes first: there the value outlives the next access. */
+int dest_after_flush(Compiler *c)
+{
+    if (hint_ok(c, HOME_INT)) {
+        return c->backend->homes[c->val[c->index].hint].reg;
+    }
+    return c->owner[R13] == IR_NONE && !haunted(c, R13) ? R13 : RDI;
 }
 
 int dest_xmm(Compiler *c, const Opnd *a)
@@ -318,7 +363,7 @@ void define_int(Compiler *c, int reg, u8 flags)
 {
     Val *v = &c->val[c->index];
     v->flags = flags;
-    if (reg == RDI || reg == RSI) {
+    if (is_scratch((unsigned)reg)) {
         v->loc = LOC_TEMP;
         v->reg = (u8)reg;
         v->home = -1;

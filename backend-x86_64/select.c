@@ -8,7 +8,7 @@
  *   const, getreg, box of a boxed value, ...  nothing: a new name for a place
  *   setreg             mov to the register's place, or nothing if the value was computed there
  *   getstate, setstate mov, movzx; for fflags MXCSR is looked at, too
- *   pcrel              lea d, [r13 + imm]
+ *   pcrel              mov d, [rbp + code_page]; add d, imm
  *   add                lea d, [a + b] if d is neither, else add; for x = x + b with x in memory
  *                      add [rbp + x], b
  *   sub and or xor     mov + op, or op on memory as for add; sub of an immediate is add
@@ -104,7 +104,10 @@ static void sel_pcrel(Compiler *c, const IrInsn *in)
 {
     const bool w = in->type == IR_I64;
     const int d = dest_int(c, NULL, NULL);
-    x86(&c->a, X_LEA | w_if(w), (unsigned)d, rm_mem(R13, in->imm), 0);
+    x86(&c->a, X_MOV_LOAD | w_if(w), (unsigned)d, RM_PAGE, 0);
+    if (in->imm) {
+        alu_mi(&c->a, w, ALU_ADD, rm_reg((unsigned)d), in->imm);
+    }
     define_int(c, d, w ? 0 : VAL_ZX);
 }
 

@@ -175,7 +175,7 @@ static void before_instruction(StubMaker *s, unsigned via)
     const bool w = s->b->config.xlen == IR_I64;
     mov_rr(a, false, via, RSI);
     alu_mi(a, false, ALU_AND, rm_reg(via), (s32)VIEW_PAGE_SIZE - 1);
-    alu_rm(a, w, ALU_ADD, via, rm_reg(R13));
+    alu_rm(a, w, ALU_ADD, via, RM_PAGE);
     x86(a, X_MOV_STORE | X_W, via, rm_cpu(offsetof(CpuState, pc)), 0);
     shift_i(a, false, 5, RSI, VIEW_PAGE_SHIFT);
 }
@@ -256,6 +256,7 @@ static void make_enter(StubMaker *s)
     x86(a, X_MOV_LOAD | X_W, RDI, rm_cpu(offsetof(CpuState, pc)), 0);
     mov_rr(a, true, R13, RDI);
     alu_mi(a, true, ALU_AND, rm_reg(R13), -(s32)VIEW_PAGE_SIZE);
+    x86(a, X_MOV_STORE | X_W, R13, RM_PAGE, 0);
     x86(a, 0xff, 4, rm_reg(RSI), 0);
 }
 
@@ -275,7 +276,7 @@ static void make_exits(StubMaker *s)
     for (unsigned i = 0; i < ARRAY_LEN(after); i++) {
         stubs->exit_after[after[i]] = asm_here(a);
         x86(a, X_MOVSXD, RSI, rm_reg(RSI), 0);
-        alu_rm(a, w, ALU_ADD, RSI, rm_reg(R13));
+        alu_rm(a, w, ALU_ADD, RSI, RM_PAGE);
         x86(a, X_MOV_STORE | X_W, RSI, rm_cpu(offsetof(CpuState, pc)), 0);
         leave_with(s, (CpuExit)after[i], true, stubs->leave);
     }
@@ -391,7 +392,8 @@ static u64 eval_int(CpuState *cpu G_GNUC_UNUSED, const void *record, u64 x, u64 
     return result;
 }
 
-/* The record follows the call, behind a two-byte jump. Keeps every register. */
+/* The record follows the call, behind a two-byte jump. Keeps every register; r13 is one that C
+ * keeps. */
 static u32 make_eval(StubMaker *s, const void *fn)
 {
     static const u8 args[] = {RDX, RCX, R8};

@@ -2,9 +2,10 @@
  * The common head of every hart: what the frontend, the backend, the softmmu and the run loop all
  * have to agree on. The frontend's Hart begins with a CpuState and adds its CSRs.
  *
- * Generated code holds the address of `x[16]` in rbp, so that all 32 integer registers take an
- * 8-bit displacement. While generated code runs, some registers live in host registers (see
- * `backend-x86_64`); they are in memory again whenever C code runs that may look at them.
+ * Generated code holds an address within CpuState in rbp, such that the words it uses most, the
+ * first 256 bytes, take an 8-bit displacement. While generated code runs, some registers live in
+ * host registers (see `backend-x86_64`); they are in memory again whenever C code runs that may look
+ * at them.
  *
  * Everything here belongs to the hart's own thread, except the words marked "any thread".
  */
@@ -48,16 +49,23 @@ enum {
     PENDING_FLUSH = 1 << 3,     /* the translator wants this hart outside generated code */
 };
 
+/* A kicked hart's budget: so far below 0 that nothing a block gives back makes it positive again. */
+#define CPU_BUDGET_KICKED (-((s64)1 << 62))
+
 struct CpuState {
+    /* Counting. The number of instructions run so far is insn_base - budget (see cpu_insns).
+     * Each block subtracts its length from budget when entered and leaves when it is negative. */
+    volatile s64 budget;
+
+    /* The guest virtual page that generated code runs in; only it uses this word. */
+    u64 code_page;
+
     /* Register file as the IR names it: by byte offset from the start of CpuState. */
     u64 x[32]; /* integer registers; x[0] stays 0. On RV32 values are kept zero-extended */
     u64 f[32]; /* floating-point registers, narrower values NaN-boxed */
     u64 pc;
 
-    /* Counting. The number of instructions run so far is insn_base - budget (see cpu_insns).
-     * Each block subtracts its length from budget when entered and leaves when it is negative. */
-    volatile s64 budget;
-    volatile u64 insn_base;
+    volatile u64 insn_base; /* see budget */
     volatile bool in_code; /* generated code may be running: only then a kick writes budget */
 
     /* Softmmu: the current view's read table; the write and execute tables stand at fixed
@@ -128,7 +136,7 @@ static inline void cpu_set_budget(CpuState *cpu, s64 n)
 static inline void cpu_stop_budget(CpuState *cpu)
 {
     if (cpu->in_code && cpu->budget >= 0) {
-        cpu_set_budget(cpu, -1);
+        cpu_set_budget(cpu, CPU_BUDGET_KICKED);
     }
 }
 

@@ -23,12 +23,11 @@ enum {
     SLOTS = 64,       /* guest registers: x, then f */
     GUARDS_KNOWN = 4, /* guards remembered; blocks have one or two kinds */
 };
-_Static_assert(offsetof(CpuState, x) == 0 && offsetof(CpuState, f) == 256,
-               "slot_of takes the register files to be the first 512 bytes");
+_Static_assert(CPU_OFFSET_F(0) == CPU_OFFSET_X(32), "slot_of takes the register files as one");
 
 static inline unsigned slot_of(const IrInsn *insn)
 {
-    return (u32)insn->imm / 8 % SLOTS;
+    return ((u32)insn->imm - (u32)CPU_OFFSET_X(0)) / 8 % SLOTS;
 }
 
 typedef struct Opt {

@@ -337,6 +337,7 @@ static CpuState start_state(void)
 static const char *reg_name(unsigned word)
 {
     static char name[16];
+    word -= CPU_OFFSET_X(0) / 8;
     snprintf(name, sizeof(name), word < 32 ? "x%u" : word < 64 ? "f%u" : "word %u",
              word < 32 ? word : word < 64 ? word - 32 : word);
     return name;
@@ -362,6 +363,7 @@ static CpuExit run_compare(const IrBlock *b, const CpuState *start, CpuState *en
     const CpuExit e1 = backend_enter(w.backend, &t1, compiled.start, &link);
     ck_assert_uint_eq(__builtin_ia32_stmxcsr(), mxcsr);
 
+    t0.code_page = t1.code_page; /* generated code's own */
     bool same =
         e0 == e1 && memcmp(&t0, &t1, sizeof(t0)) == 0 && memcmp(w.ram, w.ram_copy, RAM_BYTES) == 0;
     if (!same) {
@@ -374,7 +376,7 @@ static CpuExit run_compare(const IrBlock *b, const CpuState *start, CpuState *en
             if (p0[i] != p1[i]) {
                 fprintf(stderr, "%s: was %016lx, T0 %016lx, T1 %016lx\n", reg_name(i), ps[i], p0[i],
                         p1[i]);
-            } else if (i < 64 && ps[i]) {
+            } else if (i < CPU_OFFSET_F(32) / 8 && ps[i]) {
                 fprintf(stderr, "%s: was %016lx, now %016lx\n", reg_name(i), ps[i], p0[i]);
             }
         }
@@ -1322,10 +1324,10 @@ static void control(void)
     ck_assert_uint_eq(cpu.x[10], 505);
     ck_assert_int_eq(cpu.budget, 0);
     ck_assert_uint_eq(cpu_insns(&cpu) - insns, 10);
-    cpu.budget = -1; /* a kick */
+    cpu.budget = CPU_BUDGET_KICKED;
     ck_assert_int_eq(backend_enter(w.backend, &cpu, first.start, &link), EXIT_BUDGET);
     ck_assert_uint_eq(cpu.x[10], 505);
-    ck_assert_int_eq(cpu.budget, -1);
+    ck_assert_int_eq(cpu.budget, CPU_BUDGET_KICKED);
 
     backend_unlink(w.backend, &second.links[0]);
     cpu_set_budget(&cpu, 100);
@@ -1367,7 +1369,7 @@ static void control(void)
             ck_assert_uint_eq(cpu.pc, va + 16);
         }
     }
-    /* There and back, r13 has to follow. */
+    /* There and back, the page has to follow. */
     backend_link(w.backend, l, near.start, pages[1]);
     *view_entry(w.view, VIEW_EXEC_OFFSET, va) = (u64)pages[1] - 2 * va;
     *view_entry(w.view, VIEW_EXEC_OFFSET, CODE_VA) = (u64)pages[0] - 2 * (u64)CODE_VA;
@@ -1453,7 +1455,7 @@ START_TEST(test_kick_in_block)
     world_open(IR_I64, false);
     IrBlock *b = begin(0);
     mark(b, 0);
-    ir_1(b, IR_setstate, IR_I64, IR_I64, 3, ir_const(b, IR_I64, -1));
+    ir_1(b, IR_setstate, IR_I64, IR_I64, 3, ir_const(b, IR_I64, CPU_BUDGET_KICKED));
     b->insns[b->count - 1].imm = offsetof(CpuState, budget);
     const IrValue x = ir_getreg(b, IR_I64, CPU_OFFSET_X(10));
     ir_br(b, IR_EQ, IR_I64, x, x, 0);
@@ -1466,7 +1468,7 @@ START_TEST(test_kick_in_block)
     CpuState cpu = start_state();
     cpu.pc = CODE_VA;
     u32 link;
-    ck_assert_int_eq(backend_enter(w.backend, &cpu, compiled.start, &link), EXIT_NEXT);
+    ck_assert_int_eq(backend_enter(w.backend, &cpu, compiled.start, &link), EXIT_BUDGET);
     ck_assert_uint_eq(cpu.pc, CODE_VA);
     world_close();
 }
