@@ -65,24 +65,32 @@ def lines_with_times(process):
 class Measurement:
     """What the programs of one machine printed: name -> lists of seconds, and checksums."""
 
-    def __init__(self):
+    def __init__(self, processor_time=False):
         self.seconds, self.sums, self.other = {}, {}, []
+        self.memory, self.code = [], []         # MiB at the end of each round
         self.by_guest = self.by_host = 0.0      # the same times in sum, by either clock
+        self.processor_time = processor_time    # seconds are the emulator's processor time
 
-    def take(self, lines):
-        """Reads lines up to the last one; False if that never came."""
-        started = {}
+    def take(self, lines, pid=None):
+        """Reads lines up to the last one; False if that never came. pid is an emulator's, not a native program's."""
+        started, used = {}, {}
         for now, line in lines:
             words = line.split()
             if words[:2] == ["BENCH", "START"] and len(words) == 3:
                 started[words[2]] = now
+                if pid and self.processor_time:
+                    used[words[2]] = hostmemory.processor_seconds(pid)
             elif words[:2] == ["BENCH", "END"] and len(words) == 5 and words[2] in started:
                 name, took = words[2], float(words[4])
                 self.by_host += now - started[name]
                 self.by_guest += took
+                if name in used:
+                    took = hostmemory.processor_seconds(pid) - used[name]
                 self.seconds.setdefault(name, []).append(took)
                 self.sums.setdefault(name, []).append(words[3])
             elif line.startswith("BENCH DONE"):
+                self.memory.append(hostmemory.above_guest(pid, MEMORY))
+                self.code.append(hostmemory.generated_code(pid))
                 return True
             else:
                 self.other.append(line)
@@ -123,10 +131,10 @@ class Machine:
         raise SystemExit(f"bench: {self.path} did not boot to a shell")
 
     def run(self, initrd, measurement):
-        """Boots, and takes what the programs print; returns host memory above the guest's, or None on failure."""
+        """Boots, and takes what the programs print; False if the guest ended before they did."""
         process = self.start(initrd)
         try:
-            if not measurement.take(lines_with_times(process)):
+            if not measurement.take(lines_with_times(process), process.pid):
                 return False
             process.wait(HANG)
             return True
@@ -154,6 +162,9 @@ def parse_arguments():
                         help="one more emulator; FILE takes QEMU's options. Names that begin with 'qemu' count as QEMU")
     parser.add_argument("--only", action="append", default=[], metavar="NAME",
                         help="only emulators of this name (stag, qemu, qemu-newest); repeatable")
+    parser.add_argument("--processor-time", action="store_true",
+                        help="take the emulators' processor time for the programs' times: coarser, and blind to waiting, "
+                        "but fair on a machine that has other work")
     parser.add_argument("--no-boot", action="store_true", help="leave out the measurement of boots")
     parser.add_argument("--list", action="store_true", help="list the workloads, and end")
     parser.add_argument("--json", metavar="FILE", help="where the results go (build/bench.json)")
@@ -203,6 +214,8 @@ def summary(measurement, boots, version):
         "all_seconds": measurement.seconds,
         "boot_seconds": median([took for took, _ in boots]) if boots else None,
         "memory_mib": median([above for _, above in boots]) if boots else None,
+        "memory_after_mib": median(measurement.memory) if measurement.memory else None,
+        "code_mib": median(measurement.code) if measurement.code else None,
         "once_ns": median(cold) * per_instruction if cold else None,
         "again_ns": median(warm) * per_instruction if warm else None,
     }
@@ -226,7 +239,7 @@ def main():
         initrd = os.path.join(folder, "initramfs")
         prepare.guest_initramfs(initrd, os.path.join(args.guest, "initramfs.cpio.gz"), workloads, programs, trees)
         native = Measurement()
-        measured = {name: Measurement() for name in machines}
+        measured = {name: Measurement(args.processor_time) for name in machines}
         booted = {name: [] for name in machines}
         for i in range(repeats):
             progress(f"Round {i + 1} of {repeats}: native")
@@ -245,7 +258,8 @@ def main():
     results = {
         "cpu": next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo")
                      if line.startswith("model name")), ""),
-        "host_kernel": platform.release(), "repeats": repeats, "quick": args.quick, "missing": missing,
+        "host_kernel": platform.release(), "repeats": repeats, "quick": args.quick,
+        "times": "processor" if args.processor_time else "wall", "missing": missing,
         "classes": {group.name: [workload.name for workload in workloads if workload.group == group.name]
                     for group in CLASSES},
         "native": {name: median(values) for name, values in native.seconds.items()},
@@ -274,8 +288,8 @@ def main():
     with open(path, "w") as out:
         json.dump(results, out, indent=1)
     picture = args.svg or os.path.splitext(path)[0] + ".svg"
-    plot.write(picture, results)
-    print(f"\nStored: {os.path.relpath(path)} {os.path.relpath(picture)}")
+    drawn = plot.write(picture, results)
+    print("\nStored:", *map(os.path.relpath, [path, picture] if drawn else [path]))
     return 1 if wrong else 0
 
 

@@ -222,7 +222,8 @@ def guest_initramfs(path, base, workloads, programs, trees):
     script += [f"export {name}={value}" for name, value in {**ENVIRONMENT, "PYTHONHOME": "/usr"}.items()]
     script += [f"/bench/bin/once{i} {ONCE_PASSES}" for i in range(ONCE_PROGRAMS)]
     script += guest_commands(workloads, trees)
-    script.append("echo BENCH DONE; poweroff -f")
+    # The host looks at the emulator's memory in that second.
+    script.append("echo BENCH DONE; sleep 1; poweroff -f")
     for name, program in programs["guest"].items():
         archive.add(f"/bench/bin/{name}", program)
     if debian:

@@ -63,9 +63,16 @@ def class_factor(results, group):
     return geomean([value for name in results["classes"][group] if (value := factor(results, name))])
 
 
+def boot_factor(results):
+    first, qemus = split_names(results)
+    mine = results["emulators"][first]["boot_seconds"]
+    theirs = [seconds for name in qemus if (seconds := results["emulators"][name]["boot_seconds"])]
+    return min(theirs) / mine if mine and theirs else None
+
+
 def verdicts(results):
     """[what, measured, must, unit, reached] for everything that has a figure to reach and was measured."""
-    first, qemus = split_names(results)
+    first, _ = split_names(results)
     out = []
 
     def judge(what, value, must):
@@ -77,9 +84,7 @@ def verdicts(results):
         for workload in WORKLOADS:
             if workload.group == group.name and workload.must and workload.name in results["classes"][group.name]:
                 judge(workload.name, factor(results, workload.name), workload.must)
-    boots = [results["emulators"][name]["boot_seconds"] for name in (first, *qemus)]
-    if all(boots) and len(boots) > 1:
-        judge("boot to /init", min(boots[1:]) / boots[0], BOOT_MUST)
+    judge("boot to /init", boot_factor(results), BOOT_MUST)
     slowest = min(((value, name) for names in results["classes"].values() for name in names
                    if (value := factor(results, name))), default=None)
     if slowest:
@@ -113,7 +118,9 @@ def show(results):
                                        if (value := over_native(results, who, name))]), 1) for who in names)])
     rows.append([])
     for label, key, digits in (("boot to /init, s", "boot_seconds", 3),
-                               ("memory above guest RAM, MiB", "memory_mib", 0),
+                               ("memory above guest RAM, booted, MiB", "memory_mib", 0),
+                               ("the same, after the workloads", "memory_after_mib", 0),
+                               ("generated code then, MiB", "code_mib", 0),
                                ("run-once code, ns/instruction", "once_ns", 0),
                                ("the same, third pass", "again_ns", 1)):
         values = {name: results["emulators"][name].get(key) for name in names}
@@ -127,7 +134,7 @@ def show(results):
         table([["must", "factor", "is", ""],
                *([verdict["what"], f"{verdict['must']:g} {verdict['unit']}", number(verdict["value"], 2),
                   "reached" if verdict["reached"] else "NOT REACHED"] for verdict in results["verdicts"])])
-    print(f"\n{results['cpu']}; medians of {results['repeats']}; x QEMU: over the faster QEMU")
+    print(f"\n{results['cpu']}; medians of {results['repeats']}; {results['times']} time; x QEMU: over the faster QEMU")
     for name in names:
         print(f"{name}: {results['emulators'][name]['version']}")
     for line in results["missing"]:

@@ -67,7 +67,7 @@ CC1_CROSS = "usr/libexec/gcc-cross/riscv64-linux-gnu/14/cc1"
 WORKLOADS = [
     debian("xz", "xz-utils", "usr/bin/xz", "-6 -T1 -k -c mixed", quick=True),
     debian("gzip", "gzip", "usr/bin/gzip", "-6 -n -k -c mixed-large", quick=True),
-    debian("zstd", "zstd", "usr/bin/zstd", "-q -9 -T1 -k -c mixed-large", quick=True),
+    debian("zstd", "zstd", "usr/bin/zstd", "-q -6 -T1 -k -c mixed-large", quick=True),
     debian("python3", "python3.13-minimal", "usr/bin/python3.13", "work.py text", quick=True, must=3.5),
     debian("perl", "perl-base", "usr/bin/perl", "work.pl text records.csv", quick=True, must=3.5),
     debian("lua", "lua5.4", "usr/bin/lua5.4", "work.lua text", quick=True, must=3.5),
@@ -75,9 +75,9 @@ WORKLOADS = [
     debian("cc1", "cpp-14-riscv64-linux-gnu", CC1, "-quiet -fpreprocessed -O2 -fno-ident work.c -o -",
            native_path=CC1_CROSS, quick=True, must=3.5),
     debian("awk", "mawk", "usr/bin/mawk", "-f work.awk records.csv"),
-    debian("sort", "coreutils", "usr/bin/sort", "--parallel=1 -t, -k2,2 -k3,3nr records.csv"),
+    debian("sort", "coreutils", "usr/bin/sort", "--parallel=1 -t, -k2,2 -k3,3nr records.csv records.csv records.csv"),
     debian("grep", "grep", "usr/bin/grep", "-n -i -E ([a-z])[aeiou]+\\1|th(is|at|ose).*[rs]t[aeiou]\\b text"),
-    debian("openssl", "openssl", "usr/bin/openssl", "dgst -sha256 mixed-large"),
+    debian("openssl", "openssl", "usr/bin/openssl", "dgst -sha256 mixed-large mixed-large mixed-large"),
 
     micro("calls", "fib", quick=True),
     micro("calls", "qsort", quick=True),

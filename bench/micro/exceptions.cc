@@ -42,7 +42,7 @@ static void setup(void)
 static u64 run(void)
 {
     u64 sum = 0;
-    for (u32 n = 0; n < 60000; n++) {
+    for (u32 n = 0; n < 40000; n++) {
         try {
             sum += descend(n % 5, n);
         } catch (const Small &small) {

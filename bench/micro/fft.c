@@ -54,11 +54,11 @@ static void transform(double sign)
 
 static u64 run(void)
 {
-    for (int round = 0; round < 40; round++) {
+    for (int round = 0; round < 800; round++) {
         transform(round & 1 ? -1 : 1);
         for (int i = 0; i < SIZE; i++) {
-            data[i].re *= 1.0 / 128;
-            data[i].im *= 1.0 / 128;
+            data[i].re *= 1.0 / 90.5;
+            data[i].im *= 1.0 / 90.5;
         }
     }
     u64 sum = 0, bits;

@@ -12,5 +12,5 @@ static __attribute__((noinline, optimize("no-optimize-sibling-calls", "no-ipa-cp
 
 static u64 run(void)
 {
-    return fib(36);
+    return fib(37);
 }

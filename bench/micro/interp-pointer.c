@@ -31,7 +31,7 @@ static Machine machine;
 
 static void setup(void)
 {
-    machine = (Machine){.x = {1, 2, 3, 2000000}, .next = code, .code = code};
+    machine = (Machine){.x = {1, 2, 3, 5000000}, .next = code, .code = code};
 }
 
 static u64 run(void)

@@ -16,7 +16,7 @@ static u64 variables[4];
 
 static void setup(void)
 {
-    variables[3] = 2000000;
+    variables[3] = 5000000;
 }
 
 static u64 run(void)

@@ -13,7 +13,7 @@ static u64 run(void)
 {
     u64 sum = 1;
     u8 *free_at = buffer;
-    for (u32 i = 0; i < 6000; i++) {
+    for (u32 i = 0; i < 16000; i++) {
         if (free_at + LONGEST > buffer + SIZE) {
             free_at = buffer;
         }

@@ -24,7 +24,7 @@ static void setup(void)
 static u64 run(void)
 {
     u64 sum = 1;
-    for (u32 i = 0; i < 15000; i++) {
+    for (u32 i = 0; i < 100000; i++) {
         u64 choice = next_random();
         u8 *at = patch[choice % FUNCTIONS];
         Emitter e = {at};

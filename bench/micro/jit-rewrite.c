@@ -11,7 +11,7 @@ static void setup(void)
 static u64 run(void)
 {
     u64 sum = 1;
-    for (u32 i = 0; i < 30000; i++) {
+    for (u32 i = 0; i < 80000; i++) {
         Emitter e = {buffer};
         emit_start(&e);
         for (u32 left = 4 + i % 8; left > 0; left--) {

@@ -16,7 +16,7 @@ static u64 rounded(double value)
 static u64 run(void)
 {
     u64 sum = 0;
-    for (u32 i = 0; i < 250000; i++) {
+    for (u32 i = 0; i < 500000; i++) {
         double x = (double)(next_random() >> 40) / (1 << 20) + 0.01;
         float f = (float)x;
         sum = sum * 3 + rounded(sin(x)) + rounded(cos(x * 3)) + rounded(exp(-x)) + rounded(log(x));

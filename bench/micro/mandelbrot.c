@@ -9,9 +9,9 @@ static void setup(void)
 static u64 run(void)
 {
     u64 sum = 0;
-    for (int row = 0; row < 300; row++) {
-        for (int column = 0; column < 300; column++) {
-            REAL cx = column / (REAL)120 - (REAL)1.8, cy = row / (REAL)120 - (REAL)1.25, x = 0, y = 0;
+    for (int row = 0; row < 640; row++) {
+        for (int column = 0; column < 640; column++) {
+            REAL cx = column / (REAL)256 - (REAL)1.8, cy = row / (REAL)256 - (REAL)1.25, x = 0, y = 0;
             int i = 0;
             while (i < 400 && x * x + y * y < 4) {
                 REAL next = x * x - y * y + cx;

@@ -17,7 +17,7 @@ static void setup(void)
 static u64 run(void)
 {
     u64 total = 0, bits = 0;
-    for (int round = 0; round < 10; round++) {
+    for (int round = 0; round < 16; round++) {
         for (int i = 0; i < SIZE; i++) {
             for (int k = 0; k < SIZE; k++) {
                 REAL sum = round;

@@ -12,7 +12,7 @@ static void setup(void)
 static u64 run(void)
 {
     u64 sum = 0;
-    for (u32 i = 0; i < 60000; i++) {
+    for (u32 i = 0; i < 20000; i++) {
         u8 *memory = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (memory == MAP_FAILED) {
             return 0;

@@ -22,7 +22,7 @@ static void setup(void)
 static u64 run(void)
 {
     const double dt = 0.001;
-    for (int step = 0; step < 600000; step++) {
+    for (int step = 0; step < 1200000; step++) {
         for (int i = 0; i < BODIES; i++) {
             Body *a = &bodies[i];
             for (int k = i + 1; k < BODIES; k++) {

@@ -12,7 +12,7 @@ static void setup(void)
 static u64 run(void)
 {
     u64 sum = 0;
-    for (u32 round = 0; round < 30; round++) {
+    for (u32 round = 0; round < 15; round++) {
         u8 *memory = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (memory == MAP_FAILED || madvise(memory, SIZE, MADV_NOHUGEPAGE)) {
             return 0;

@@ -62,7 +62,7 @@ static void sort(u64 *first, u64 *last, Compare *compare)
 static u64 run(void)
 {
     u64 sum = 0;
-    for (int round = 0; round < 6; round++) {
+    for (int round = 0; round < 12; round++) {
         memcpy(items, original, sizeof items);
         sort(items, items + COUNT, orders[round & 1]);
         for (int i = 0; i < COUNT; i += 97) {

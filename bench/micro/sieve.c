@@ -11,7 +11,7 @@ static void setup(void)
 static u64 run(void)
 {
     u64 sum = 0;
-    for (int round = 0; round < 25; round++) {
+    for (int round = 0; round < 50; round++) {
         memset(composite, 0, SIZE);
         for (u32 i = 2; i < SIZE; i++) {
             if (!composite[i]) {

@@ -19,7 +19,7 @@ static void setup(void)
 
 static u64 run(void)
 {
-    for (u32 i = 0; i < 200000; i++) {
+    for (u32 i = 0; i < 100000; i++) {
         raise(i & 1 ? SIGUSR1 : SIGUSR2);
     }
     return handled;

@@ -31,7 +31,7 @@ static u64 run(void)
     for (int i = 0; i < SIZE; i++) {
         u[i] = 1;
     }
-    for (int round = 0; round < 20; round++) {
+    for (int round = 0; round < 60; round++) {
         multiply(u, w, 0);
         multiply(w, v, 1);
         multiply(v, w, 0);

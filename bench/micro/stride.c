@@ -16,7 +16,7 @@ static void setup(void)
 static u64 run(void)
 {
     u64 sum = 0;
-    for (u32 round = 0; round < 1500; round++) {
+    for (u32 round = 0; round < 3000; round++) {
         for (u32 at = round * 72 % PAGE & ~7u; at < SIZE; at += PAGE) {
             sum += (*(u64 *)(memory + at))++;
         }

@@ -13,7 +13,7 @@ static void setup(void)
 static u64 run(void)
 {
     u64 sum = 0;
-    for (u32 round = 0; round < 40000; round++) {
+    for (u32 round = 0; round < 80000; round++) {
         for (int i = 0; i < 4096; i++) {
             sum += numbers[i] ^ round;
         }

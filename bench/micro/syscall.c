@@ -10,7 +10,7 @@ static void setup(void)
 static u64 run(void)
 {
     u64 sum = 0;
-    for (u32 i = 0; i < 1500000; i++) {
+    for (u32 i = 0; i < 1000000; i++) {
         sum += syscall(SYS_getppid) > 0;
     }
     return sum;

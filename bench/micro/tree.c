@@ -47,7 +47,7 @@ static void release(Tree *tree)
 static u64 run(void)
 {
     u64 sum = 0;
-    for (u32 round = 0; round < 60; round++) {
+    for (u32 round = 0; round < 150; round++) {
         Tree *tree = NULL;
         for (u32 i = 0; i < 4000; i++) {
             tree = insert(tree, next_random() % 8192);

@@ -50,7 +50,7 @@ static void setup(void)
 static u64 run(void)
 {
     u64 sum = 0;
-    for (u32 round = 0; round < 4000; round++) {
+    for (u32 round = 0; round < 8000; round++) {
         for (int i = 0; i < COUNT; i++) {
             sum = sum * 3 + shapes[i]->area();
             shapes[i]->grow(round & 7);

@@ -46,19 +46,19 @@ end
 
 local function fib(n) return n < 2 and n or fib(n - 1) + fib(n - 2) end
 
-print(walk(150000))
+print(walk(300000))
 local add = counter(3)
-for i = 1, 300000 do add(i) end
+for i = 1, 600000 do add(i) end
 print(add(0))
 local checksum = 0
-permute({1, 2, 3, 4, 5, 6, 7, 8}, 8, function(list) checksum = (checksum * 31 + list[1] * list[8]) % 1000007 end)
+permute({1, 2, 3, 4, 5, 6, 7, 8, 9}, 9, function(list) checksum = (checksum * 31 + list[1] * list[9]) % 1000007 end)
 print(checksum)
-print(sieve(200000))
-print(fib(25))
+print(sieve(400000))
+print(fib(26))
 local words, number = {}, 0
 for line in io.lines(arg[1]) do
     number = number + 1
-    if number > 1500 then break end
+    if number > 3000 then break end
     for word in line:gmatch("%a+") do
         word = word:lower()
         words[word] = (words[word] or 0) + 1

@@ -5,7 +5,7 @@ use strict;
 my (%words, %pairs, %hosts, $last);
 open(my $text, '<', $ARGV[0]) or die;
 while (<$text>) {
-    last if $. > 1800;
+    last if $. > 3500;
     while (/([A-Za-z]+)/g) {
         my $word = lc $1;
         $words{$word}++;
@@ -18,7 +18,7 @@ while (<$text>) {
 close $text;
 open(my $records, '<', $ARGV[1]) or die;
 while (<$records>) {
-    last if $. > 7000;
+    last if $. > 14000;
     chomp;
     my @field = split /,/;
     next unless $field[1] =~ /^([a-z])[a-z]*?([aeiou]).*$/;
@@ -42,7 +42,7 @@ for my $first (sort keys %hosts) {
     print "$first ", join(' ', map { "$_=$hosts{$first}{$_}" } sort keys %{$hosts{$first}}), "\n";
 }
 my @list;
-print depth(18, \@list), ' ', scalar(@list), "\n";
+print depth(20, \@list), ' ', scalar(@list), "\n";
 my $line = join('', map { sprintf('%03d', $_ * $_ % 1000) } 1 .. 5000);
 my $count = () = $line =~ /(\d)\1\d*?7/g;
 print "$count\n";

@@ -62,7 +62,7 @@ def words(path):
     counts = {}
     with open(path, encoding="ascii") as file:
         for number, line in enumerate(file):
-            if number >= 2500:
+            if number >= 4500:
                 break
             for word in line.lower().replace(",", "").replace(".", "").split():
                 counts[word] = counts.get(word, 0) + 1
@@ -109,10 +109,10 @@ def digits(count):
     return "".join(out)
 
 
-print(schedule(1500))
+print(schedule(3000))
 print(words(sys.argv[1]))
-print(queens(7))
+print(queens(8))
 stream = primes()
-print(sum(next(stream) for _ in range(2500)))
-print(digits(150))
+print(sum(next(stream) for _ in range(4000)))
+print(digits(220))
 print(sum(len(f"{i:>8}|{i * 7:x}") for i in range(8000)))

@@ -7,7 +7,7 @@ begin;
 with recursive n(i, r) as (
     select 1, 12345
     union all
-    select i + 1, (r * 1103515245 + 12345) & 2147483647 from n where i < 9000)
+    select i + 1, (r * 1103515245 + 12345) & 2147483647 from n where i < 18000)
 insert into people select i, 'p' || (r % 7919), r / 512 % 200, r / 65536 % 90, substr('abcdefghijklmnopqrstuvwxyz', r % 20 + 1, 6) || i from n;
 with recursive n(i) as (select 0 union all select i + 1 from n where i < 199)
 insert into towns select i, 'town' || i, 'region' || (i % 7) from n;
@@ -25,5 +25,5 @@ select a.name, a.id, b.id from people a join people b on a.name = b.name and a.i
 select town, age, group_concat(id) from people where town < 3 and age between 20 and 24 group by town, age;
 select sum(length(replace(upper(note), 'E', '__'))) from people;
 select name, rank() over (partition by town order by age, id) r from people order by r desc, name limit 10;
-with recursive fib(i, a, b) as (select 0, 0, 1 union all select i + 1, b, (a + b) % 1000003 from fib where i < 20000)
+with recursive fib(i, a, b) as (select 0, 0, 1 union all select i + 1, b, (a + b) % 1000003 from fib where i < 40000)
     select sum(a) from fib;
