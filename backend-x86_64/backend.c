@@ -6,6 +6,7 @@
 #include <cpuid.h>
 
 #include "backend-x86_64/compiler.h"
+#include "core/base/bits.h"
 
 bool backend_host_ok(GError **err)
 {
@@ -123,10 +124,11 @@ void backend_set_find_block(Backend *backend, BackendFindBlock fn, void *opaque)
 bool backend_compile(Backend *backend, const IrBlock *block, u32 next_page_expected, u32 at,
                      u32 room, CompiledBlock *out)
 {
-    static GPrivate compiler_key = G_PRIVATE_INIT(g_free);
+    static GPrivate compiler_key = G_PRIVATE_INIT(free);
     Compiler *c = g_private_get(&compiler_key);
     if (!c) {
-        c = g_malloc(sizeof(Compiler));
+        c = aligned_alloc(64, ALIGN_UP(sizeof(Compiler), 64));
+        g_assert(c);
         g_private_set(&compiler_key, c);
     }
     memset(c, 0, offsetof(Compiler, val));

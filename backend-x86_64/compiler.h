@@ -229,7 +229,7 @@ typedef struct Compiler {
     u16 spill_pending[4];
     u32 cold_count, fault_count;
 
-    Val val[IR_MAX_INSNS + 1];
+    Val val[IR_MAX_INSNS] __attribute__((aligned(sizeof(Val))));
     s64 konst[IR_MAX_INSNS];
     u16 spill_free[IR_MAX_INSNS];
     Fault faults[IR_MAX_INSNS];

@@ -9,10 +9,12 @@
 
 static const u8 scratch[SCRATCH_INTS] = {RDI, RSI, R13};
 
-static int slot_of(s32 offset)
+/* The guest register at an offset in the state, or -1. */
+static inline int slot_of(s32 offset)
 {
     const u32 o = (u32)offset - (u32)CPU_OFFSET_X(0);
-    return o < SLOTS * 8 && o % 8 == 0 ? (int)(o / 8) : -1;
+    const u32 slot = o >> 3 | o << 29;
+    return slot < SLOTS ? (int)slot : -1;
 }
 
 static bool is_scratch(unsigned reg)
@@ -25,22 +27,67 @@ static bool is_x_slot(int slot)
     return slot < 32;
 }
 
+/* What the backward pass knows at a place of the block about what comes behind it. */
+typedef struct Behind {
+    u16 next_get[SLOTS], next_set[SLOTS]; /* index of the nearest getreg and setreg */
+    u16 barrier;                          /* ... of the nearest record that shows guest state */
+    u64 overwritten; /* slots that are set again before anything looks */
+} Behind;
+
+/* If a setreg of the value follows, and until then nobody looks at the register, the value can be
+ * computed there. */
+static inline void take_hint(Val *v, const Behind *behind)
+{
+    const int slot = v->setslot;
+    if (slot >= 0 && behind->barrier > v->hint_at && behind->next_set[slot] == v->hint_at &&
+        behind->next_get[slot] > v->hint_at) {
+        v->hint = (s8)slot;
+    }
+}
+
+static inline void count_uses(Val *val, const IrInsn *in, unsigned operands)
+{
+    if (operands > 0) {
+        val[in->a].uses++;
+        if (operands > 1) {
+            val[in->b].uses++;
+            if (operands > 2) {
+                val[in->c].uses++;
+            }
+        }
+    }
+}
+
+/* Writes `count` values that nothing is known about yet, each in two words. */
+static void new_values(Val *val, u32 count)
+{
+    static const Val fresh = {.home = -1, .hint = -1, .setslot = -1};
+    _Static_assert(offsetof(Val, rep) == 6, "rep is the upper quarter of the first word");
+    u64 words[2];
+    memcpy(words, &fresh, sizeof(fresh));
+    for (u32 i = 0; i < count; i++) {
+        memcpy(&val[i], words, sizeof(words));
+        words[0] += (u64)1 << 48;
+    }
+}
+
 void backward_pass(Compiler *c)
 {
     const IrBlock *block = c->block;
     const OpInfo *info = c->backend->info;
     Val *const val = c->val;
-    u16 next_get[SLOTS], next_set[SLOTS], barrier = 0xffff;
-    u64 overwritten = 0; /* slots that are set again before anything looks */
-    memset(next_get, 0xff, sizeof(next_get));
-    memset(next_set, 0xff, sizeof(next_set));
+    Behind behind;
+    behind.barrier = 0xffff;
+    behind.overwritten = 0;
+    memset(behind.next_get, 0xff, sizeof(behind.next_get));
+    memset(behind.next_set, 0xff, sizeof(behind.next_set));
 
-    for (u32 i = 0; i <= block->count; i++) {
-        val[i] = (Val){.home = -1, .hint = -1, .setslot = -1, .rep = (u16)i};
-    }
+    new_values(val, block->count);
+    const IrInsn *in = block->insns + block->count;
+    Val *v = val + block->count;
     for (u32 i = block->count; i-- > 0;) {
-        const IrInsn *in = &block->insns[i];
-        Val *v = &val[i];
+        in--;
+        v--;
         const OpInfo op = info[in->op];
         switch ((OpClass)op.class) {
         case OPC_NOTHING: break;
@@ -49,56 +96,51 @@ void backward_pass(Compiler *c)
             if (!v->uses) {
                 v->loc = LOC_DEAD;
             } else if (slot >= 0) {
-                next_get[slot] = (u16)i;
-                overwritten &= ~((u64)1 << slot);
+                behind.next_get[slot] = (u16)i;
+                behind.overwritten &= ~((u64)1 << slot);
             }
             break;
         }
         case OPC_SETREG: {
             const int slot = slot_of(in->imm);
             Val *x = &val[in->a];
-            if (slot >= 0 && overwritten >> slot & 1) {
-                v->loc = LOC_DEAD;
-                break;
-            }
-            x->uses++;
             if (slot >= 0) {
-                overwritten |= (u64)1 << slot;
+                if (behind.overwritten >> slot & 1) {
+                    v->loc = LOC_DEAD;
+                    break;
+                }
+                behind.overwritten |= (u64)1 << slot;
+                behind.next_set[slot] = (u16)i;
                 x->setslot = (s8)slot;
                 x->hint_at = (u16)i;
-                next_set[slot] = (u16)i;
             }
+            x->uses++;
             break;
         }
         case OPC_PURE:
         case OPC_PROPAGATES:
-        case OPC_BARRIER:
-        case OPC_OTHER: {
-            if (v->uses == 0 && op.class <= OPC_PROPAGATES) {
+            if (!v->uses) {
                 v->loc = LOC_DEAD;
                 break;
             }
-            const int slot = v->setslot;
-            if (slot >= 0 && barrier > v->hint_at && next_set[slot] == v->hint_at &&
-                next_get[slot] > v->hint_at) {
-                v->hint = (s8)slot;
-            }
-            /* The record after the last stands in for operands that are not there. */
-            const unsigned n = in->op == IR_call ? block->helpers[in->aux].args : op.operands;
-            const u32 a = n > 0 ? in->a : block->count;
-            val[a].uses++;
-            val[n > 1 ? in->b : block->count].uses++;
-            val[n > 2 ? in->c : block->count].uses++;
-            if (op.class == OPC_BARRIER) {
-                barrier = (u16)i;
-                overwritten = 0;
-            } else if (op.class == OPC_PROPAGATES && v->hint >= 0 && val[a].uses == 1) {
+            take_hint(v, &behind);
+            count_uses(val, in, op.operands);
+            if (v->hint >= 0 && op.class == OPC_PROPAGATES && val[in->a].uses == 1) {
                 /* The first operand is in the way of nobody: the same register will do for it. */
-                val[a].setslot = v->hint;
-                val[a].hint_at = v->hint_at;
+                val[in->a].setslot = v->hint;
+                val[in->a].hint_at = v->hint_at;
             }
             break;
-        }
+        case OPC_OTHER:
+            take_hint(v, &behind);
+            count_uses(val, in, op.operands);
+            break;
+        case OPC_BARRIER:
+            take_hint(v, &behind);
+            count_uses(val, in, in->op == IR_call ? block->helpers[in->aux].args : op.operands);
+            behind.barrier = (u16)i;
+            behind.overwritten = 0;
+            break;
         }
     }
 }

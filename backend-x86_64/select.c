@@ -162,10 +162,7 @@ static void select_record(Compiler *c, const IrInsn *in)
         break;
 
     case IR_call: sel_call(c, in); break;
-    case IR_insn:
-        c->insns_started++;
-        c->offset = (u32)in->imm;
-        break;
+    case IR_insn: break; /* compile_block counts them */
     case IR_guard: sel_guard(c, in); break;
     case IR_guard_next_page: sel_guard_next_page(c); break;
     case IR_br: sel_br(c, in); break;
@@ -205,16 +202,25 @@ bool compile_block(Compiler *c)
         return false;
     }
     emit_entry(c);
-    for (c->index = 0; c->index < block->count; c->index++) {
-        const IrInsn *in = &block->insns[c->index];
-        if (c->limit - c->a.p < (in->op == IR_call ? CALL_MARGIN : HOT_MARGIN)) {
+    const u8 *const last_start = c->limit - HOT_MARGIN;
+    const IrInsn *in = block->insns;
+    for (u32 i = 0, count = block->count; i < count; i++, in++) {
+        if (in->op == IR_insn) {
+            c->insns_started++;
+            c->offset = (u32)in->imm;
+            continue;
+        }
+        if (c->val[i].loc == LOC_DEAD) {
+            continue;
+        }
+        if (unlikely(c->a.p > last_start) ||
+            (unlikely(in->op == IR_call) && c->limit - c->a.p < CALL_MARGIN)) {
             return false;
         }
-        if (c->val[c->index].loc != LOC_DEAD) {
-            op_begin(c);
-            select_record(c, in);
-            op_end(c);
-        }
+        c->index = i;
+        op_begin(c);
+        select_record(c, in);
+        op_end(c);
     }
     for (u32 i = 0; i < c->cold_count; i++) {
         if (c->limit - c->a.p < COLD_MARGIN) {

@@ -19,7 +19,7 @@ typedef struct Operands {
 
 typedef struct RiscvRow {
     const char *name;  /* mnemonic */
-    void (*translate)(Tr *t, const Operands *o);
+    void (*translate)(Tr *t, u32 insn); /* takes the operands out of the bits and calls the body */
     u32 mask, match;   /* the fixed bits of the encoding */
     u8 length;         /* 2 or 4 */
     u8 format;         /* for riscv_extract and riscv_format_asm */

@@ -10,7 +10,7 @@
 /* More records than one instruction ever makes, with room for the block's end. */
 enum { RECORDS_PER_INSN = 64, PAGE_BYTES = 4096 };
 
-const IrHelper riscv_helpers[RISCV_HELPER_COUNT] = {
+const IrHelper riscv_helpers[RISCV_HELPER_COUNT + 1] = {
 #define HELPER(name, args, flags) {#name, helper_##name, args, flags},
 #include "frontend-riscv/helpers.def"
 };
@@ -28,9 +28,7 @@ static void translate_insn(Tr *t)
         end_illegal(t);
         return;
     }
-    Operands o;
-    riscv_extract(riscv_rows[row].format, t->insn, &o);
-    riscv_rows[row].translate(t, &o);
+    riscv_rows[row].translate(t, t->insn);
 }
 
 TranslateResult riscv_translate(const TranslateInput *in, IrBlock *out)

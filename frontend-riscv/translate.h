@@ -54,7 +54,7 @@ typedef enum RiscvHelper {
 } RiscvHelper;
 #define HELPER(name, args, flags) u64 helper_##name(CpuState *cpu, u64 a, u64 b, u64 c, u64 d);
 #include "frontend-riscv/helpers.def"
-extern const IrHelper riscv_helpers[RISCV_HELPER_COUNT];
+extern const IrHelper riscv_helpers[RISCV_HELPER_COUNT + 1];
 
 static inline bool has(const Tr *t, RiscvExt ext)
 {

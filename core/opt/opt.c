@@ -33,7 +33,6 @@ static inline unsigned slot_of(const IrInsn *insn)
 typedef struct Opt {
     IrBlock *block;
     IrInsn *insns;
-    u32 count; /* records that the forward pass has left so far */
     bool ended; /* the rest of the block cannot run */
 
     /* By guest register, IR_NONE if unknown: the value last set; the getreg that has read it since
@@ -51,7 +50,7 @@ typedef struct Opt {
 } Opt;
 
 /* What becomes of a record: KEEP, DROP, or the value that stands for it. */
-enum { KEEP = 0x10000, DROP = 0x10001 };
+enum { KEEP = 0x10000, DROP = 0x10000 | IR_NONE };
 
 static inline bool is_const(const Opt *o, IrValue v)
 {
@@ -399,7 +398,7 @@ static u32 fold_pure(Opt *o, IrInsn *insn)
 }
 
 /* Reading a guest register. */
-static u32 fold_getreg(Opt *o, IrInsn *insn)
+static inline u32 fold_getreg(Opt *o, IrInsn *insn, u32 index)
 {
     const unsigned slot = slot_of(insn);
     const IrValue set = o->last_set[slot];
@@ -423,13 +422,13 @@ static u32 fold_getreg(Opt *o, IrInsn *insn)
     if (o->read_mask >> slot & 1 && o->insns[o->last_read[slot]].type == insn->type) {
         return o->last_read[slot];
     }
-    o->origin[o->count] = set;
-    o->last_read[slot] = (IrValue)o->count;
+    o->origin[index] = set;
+    o->last_read[slot] = (IrValue)index;
     o->read_mask |= (u64)1 << slot;
     return KEEP;
 }
 
-static u32 fold_setreg(Opt *o, IrInsn *insn)
+static inline u32 fold_setreg(Opt *o, IrInsn *insn)
 {
     const unsigned slot = slot_of(insn);
 
@@ -445,12 +444,12 @@ static u32 fold_setreg(Opt *o, IrInsn *insn)
 }
 
 /* ld and st: address (x + k) + disp -> x + disp' */
-static u32 fold_address(Opt *o, IrInsn *insn)
+static inline u32 fold_address(Opt *o, IrInsn *insn)
 {
     for (;;) {
         const IrInsn *add = &o->insns[insn->a];
         s64 disp;
-        if (add->op != IR_add || ir_type_bits(add->type) < ir_type_bits(insn->src) ||
+        if (likely(add->op != IR_add) || ir_type_bits(add->type) < ir_type_bits(insn->src) ||
             !is_const(o, add->b)) {
             return KEEP;
         }
@@ -526,17 +525,11 @@ static u32 fold_jump(Opt *o, IrInsn *insn)
     return KEEP;
 }
 
-static u32 fold(Opt *o, IrInsn *insn)
+/* The rarer records. */
+static u32 fold_other(Opt *o, IrInsn *insn)
 {
     switch ((IrOp)insn->op) {
-    case IR_const:
-    case IR_pcrel: return KEEP;
-    case IR_getreg: return fold_getreg(o, insn);
-    case IR_setreg: return fold_setreg(o, insn);
-    case IR_ld:
-    case IR_st: return fold_address(o, insn);
     case IR_call: return fold_call(o, insn);
-    case IR_insn: o->read_mask = 0; return KEEP;
     case IR_guard: return fold_guard(o, insn);
     case IR_setstate: o->guards = 0; return KEEP; /* it may be what a guard tests */
     case IR_br: return fold_br(o, insn);
@@ -545,42 +538,69 @@ static u32 fold(Opt *o, IrInsn *insn)
     }
 }
 
-/* Moves record `from` down to `to` and gives its operands their new indices. (It is edited where it
- * is and not in a local copy: reading 16 bytes just after writing 2 of them stalls the host.) */
-static IrInsn *move_record(const IrBlock *block, u32 from, u32 to, const IrValue *map)
+/* Whether no rule can apply to a pure operation of two operands, as mostly. */
+static inline bool nothing_known(const Opt *o, const IrInsn *insn)
 {
-    IrInsn *insn = &block->insns[to];
-    *insn = block->insns[from];
-    const unsigned operands = ir_operand_count(block, insn);
+    return !is_const(o, insn->a) && !is_const(o, insn->b) && insn->a != insn->b &&
+           o->insns[insn->a].op != IR_unbox;
+}
+
+/* Gives a record's operands their new indices. */
+static inline void map_operands(IrInsn *insn, unsigned operands, const IrValue *map)
+{
     if (operands > 0) {
         insn->a = map[insn->a];
+        if (operands > 1) {
+            insn->b = map[insn->b];
+            if (operands > 2) {
+                insn->c = map[insn->c];
+            }
+        }
     }
-    if (operands > 1) {
-        insn->b = map[insn->b];
+}
+
+/* Tries the rules on the record that will be at `index`; its operands are still the old block's. */
+static inline u32 fold(Opt *o, IrInsn *insn, u32 index)
+{
+    switch ((IrOp)insn->op) {
+    case IR_const:
+    case IR_pcrel: return KEEP;
+    case IR_insn: o->read_mask = 0; return KEEP;
+    case IR_getreg: return fold_getreg(o, insn, index);
+    case IR_setreg: map_operands(insn, 1, o->map); return fold_setreg(o, insn);
+    case IR_ld: map_operands(insn, 1, o->map); return fold_address(o, insn);
+    case IR_st: map_operands(insn, 2, o->map); return fold_address(o, insn);
+    default: break;
     }
-    if (operands > 2) {
-        insn->c = map[insn->c];
+    const IrOpInfo *info = &ir_op_info[insn->op];
+    if (info->operand_count == 2 && info->pure) {
+        map_operands(insn, 2, o->map);
+        return nothing_known(o, insn) ? KEEP : fold_pure(o, insn);
     }
-    return insn;
+    map_operands(insn, ir_operand_count(o->block, insn), o->map);
+    return fold_other(o, insn);
 }
 
 static void forward(Opt *o)
 {
-    IrBlock *block = o->block;
-    u32 marks = 0;
-    for (u32 i = 0; i < block->count && !o->ended; i++) {
-        IrInsn *insn = move_record(block, i, o->count, o->map);
-        const u32 becomes = fold(o, insn);
-        if (becomes == KEEP) {
-            marks += insn->op == IR_insn;
-            o->map[i] = (IrValue)o->count++;
-        } else {
-            o->map[i] = becomes == DROP ? IR_NONE : (IrValue)becomes;
-        }
+    IrBlock *const block = o->block;
+    IrInsn *const insns = o->insns;
+    const u32 old_count = block->count;
+    u32 count = 0;
+    for (u32 i = 0; i < old_count && likely(!o->ended); i++) {
+        /* It is edited where it is and not in a local copy: reading 16 bytes just after writing 2
+         * of them stalls the host. */
+        insns[count] = insns[i];
+        const u32 becomes = fold(o, &insns[count], count);
+        o->map[i] = (IrValue)(becomes == KEEP ? count : becomes);
+        count += becomes == KEEP;
     }
-    block->count = o->count;
+    block->count = count;
     if (o->ended) {
-        block->guest_insns = marks;
+        block->guest_insns = 0;
+        for (u32 i = 0; i < count; i++) {
+            block->guest_insns += insns[i].op == IR_insn;
+        }
     }
 }
 
@@ -629,7 +649,9 @@ static void compact(IrBlock *block, const bool *keep, IrValue *map)
     u32 count = 0;
     for (u32 i = 0; i < block->count; i++) {
         if (keep[i]) {
-            move_record(block, i, count, map);
+            IrInsn *insn = &block->insns[count];
+            *insn = block->insns[i];
+            map_operands(insn, ir_operand_count(block, insn), map);
             map[i] = (IrValue)count++;
         }
     }
@@ -642,7 +664,6 @@ void opt_fold(IrBlock *block)
 
     o.block = block;
     o.insns = block->insns;
-    o.count = 0;
     o.ended = false;
     o.read_mask = 0;
     o.guards = 0;

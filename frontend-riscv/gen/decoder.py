@@ -315,9 +315,29 @@ def write_rows(out, rows, formats):
     for body in sorted({r.body for r in rows}):
         w.put(0, f"void riscv_insn_{body}(Tr *t, const Operands *o);")
     w.put(0, "")
+    for f in formats:
+        w.put(0, f"static inline void extract_{f.name}(u32 insn, Operands *o)")
+        w.put(0, "{")
+        w.put(1, "*o = (Operands){0};")
+        w.put(1, "(void)insn;")
+        for field in f.fields.values():
+            cast = "" if field.name == "imm" else "(u8)"
+            value = field.c_value()
+            w.put(1, f"o->{field.name} = {cast}({value});" if cast else f"o->imm = {value};")
+        w.put(0, "}")
+        w.put(0, "")
+    for body, form in sorted({(r.body, r.format.name) for r in rows}):
+        w.put(0, f"static void translate_{body}_{form}(Tr *t, u32 insn)")
+        w.put(0, "{")
+        w.put(1, "Operands o;")
+        w.put(1, f"extract_{form}(insn, &o);")
+        w.put(1, f"riscv_insn_{body}(t, &o);")
+        w.put(0, "}")
+        w.put(0, "")
     w.put(0, "const RiscvRow riscv_rows[] = {")
     for r in rows:
-        w.put(1, f'{{"{r.name}", riscv_insn_{r.body}, {r.mask:#x}, {r.match:#x}, {r.length}, {r.format.number}, '
+        w.put(1, f'{{"{r.name}", translate_{r.body}_{r.format.name}, {r.mask:#x}, {r.match:#x}, {r.length}, '
+                 f"{r.format.number}, "
                  f"{int(r.rv32)}, {int(r.rv64)}, {ext_bits(r.ext)}, {int(r.ext_any)}}},")
     w.put(0, "};")
     w.put(0, f"const unsigned riscv_row_count = {len(rows)};")
@@ -349,17 +369,10 @@ def write_rows(out, rows, formats):
     w.put(0, "")
     w.put(0, "void riscv_extract(unsigned format, u32 insn, Operands *o)")
     w.put(0, "{")
-    w.put(1, "*o = (Operands){0};")
     w.put(1, "switch (format) {")
     for f in formats:
-        if not f.fields:
-            continue
-        w.put(1, f"case {f.number}: /* {f.name} */")
-        for field in f.fields.values():
-            cast = "" if field.name == "imm" else "(u8)"
-            value = field.c_value()
-            w.put(2, f"o->{field.name} = {cast}({value});" if cast else f"o->imm = {value};")
-        w.put(2, "break;")
+        w.put(1, f"case {f.number}: extract_{f.name}(insn, o); break;")
+    w.put(1, "default: *o = (Operands){0}; break;")
     w.put(1, "}")
     w.put(0, "}")
     out.write("\n".join(w.lines) + "\n")
