@@ -1,7 +1,8 @@
 /*
  * From guest bytes to a block of IR: fetches instruction after instruction from a page, decodes each with the
  * generated decoder and lets its body (insn/) append what it does, until a body ends the block, the
- * page ends or the block is long enough. Nothing is followed across jumps.
+ * page ends or the block is long enough. Jumps are not followed; behind a conditional branch ahead the block goes
+ * on with the next instruction (docs/design/behind-branches.md).
  *
  * Guest memory may change under our eyes, so every halfword is read exactly once.
  */

@@ -35,6 +35,7 @@ struct Tr {
     u32 insn;     /* its bits */
     u8 length;    /* 2 or 4 */
     bool ended;   /* the body has ended the block */
+    u8 branches;  /* conditional branches that the block goes on behind */
     bool fp_ok;   /* a guard for FP state has been passed since fp_ready could change */
     bool fp_rm_ok; /* ... one for the dynamic rounding mode, too */
 };
@@ -216,13 +217,25 @@ static inline void store(Tr *t, unsigned size_log2, unsigned rs1, s32 displaceme
     ir_st(t->b, t->x, size_log2, get(t, rs1), displacement, v);
 }
 
-/* Control flow: everything here ends the block. */
+/* Control flow: everything here ends the block, passed_branch perhaps. */
 
 /* Goes on at `displacement` bytes from this instruction, by a direct jump. */
 static inline void end_goto(Tr *t, s32 displacement)
 {
     ir_0(t->b, IR_goto, IR_NOTYPE, 0, t->pc + displacement);
     t->ended = true;
+}
+
+/* Behind a conditional branch by `displacement`. A branch ahead is often not taken, so the block goes on with the
+ * next instruction; one backward closes a loop and is mostly taken. The code behind a branch is made again for
+ * whatever jumps there, hence the limit. */
+enum { MAX_BRANCHES = 4 };
+
+static inline void passed_branch(Tr *t, s32 displacement)
+{
+    if (displacement < 0 || ++t->branches > MAX_BRANCHES) {
+        end_goto(t, t->length);
+    }
 }
 
 /* Goes on at address v, whose bit 0 is clear. */

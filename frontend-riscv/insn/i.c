@@ -71,7 +71,7 @@ static void branch(Tr *t, const Operands *o, IrCond cond)
         end_trap(t, CAUSE_FETCH_MISALIGNED, pc_plus(t, o->imm));
     } else {
         ir_br(t->b, cond, t->x, a, b, t->pc + o->imm);
-        end_goto(t, t->length);
+        passed_branch(t, o->imm);
     }
 }
 

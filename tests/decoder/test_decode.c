@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "frontend-riscv/decode.h"
-#include "frontend-riscv/frontend.h"
+#include "frontend-riscv/translate.h"
 
 enum { PAGE = 4096 };
 
@@ -265,12 +265,33 @@ START_TEST(jump_targets)
     ck_assert_ptr_nonnull(br);
     ck_assert_int_eq(br->aux, IR_NE);
     ck_assert_int_eq(br->imm, 4);
-    b = translate(with_c, 0, 5);
+    b = translate(with_c, 0, 1);
     ck_assert_int_eq(last(&b)->op, IR_goto);
     ck_assert_int_eq(last(&b)->imm, 4);
     ck_assert(is_illegal(without_c, C_NOP));
     g_free(with_c);
     g_free(without_c);
+}
+END_TEST
+
+/* A block goes on behind branches ahead, up to a number of them, and ends at one backward. */
+START_TEST(behind_branches)
+{
+    HartModel *model = model_of("rv64");
+    const u32 ahead = 0x00b50463 /* beq a0, a1, +8 */, back = 0xfeb50ee3 /* beq a0, a1, -4 */;
+    for (unsigned i = 0; i < 20; i++) {
+        put32(4 * i, ahead);
+    }
+    IrBlock b = translate(model, 0, 20);
+    ck_assert_uint_eq(b.guest_insns, MAX_BRANCHES + 1);
+    ck_assert_uint_eq(b.guest_bytes, 4 * (MAX_BRANCHES + 1));
+    ck_assert_int_eq(last(&b)->op, IR_goto);
+    ck_assert_int_eq(last(&b)->imm, 4 * (MAX_BRANCHES + 1));
+    put32(4, back);
+    b = translate(model, 0, 20);
+    ck_assert_uint_eq(b.guest_insns, 2);
+    ck_assert_int_eq(last(&b)->imm, 8);
+    g_free(model);
 }
 END_TEST
 
@@ -405,6 +426,7 @@ int main(void)
     tcase_add_test(c, reserved_is_illegal);
     tcase_add_test(c, blocks_end);
     tcase_add_test(c, jump_targets);
+    tcase_add_test(c, behind_branches);
     tcase_add_test(c, fp_guards);
     tcase_add_test(c, models);
     tcase_add_test(c, disassembly);
