@@ -165,6 +165,8 @@ def parse_arguments():
     parser.add_argument("--processor-time", action="store_true",
                         help="take the emulators' processor time for the programs' times: coarser, and blind to waiting, "
                         "but fair on a machine that has other work")
+    parser.add_argument("--against", metavar="FILE",
+                        help="take the emulators that are not measured now from these stored results")
     parser.add_argument("--no-boot", action="store_true", help="leave out the measurement of boots")
     parser.add_argument("--list", action="store_true", help="list the workloads, and end")
     parser.add_argument("--json", metavar="FILE", help="where the results go (build/bench.json)")
@@ -201,6 +203,20 @@ def chosen_emulators(args):
     return {name: path for name, path in emulators.items() if not args.only or name in args.only}, missing
 
 
+def stored_emulators(args, measured):
+    """The emulators of --against's results, without those that are measured now."""
+    if not args.against:
+        return {}
+    with open(args.against) as file:
+        stored = json.load(file)
+    if stored.get("recipe") != prepare.recipe():
+        raise SystemExit(f"bench: {args.against} holds times of other workloads; measure again without --against")
+    if stored["times"] != ("processor" if args.processor_time else "wall"):
+        raise SystemExit(f"bench: {args.against} holds {stored['times']} time, which compares with no other")
+    return {name: {**values, "version": values["version"] + ", stored"}
+            for name, values in stored["emulators"].items() if name not in measured}
+
+
 def summary(measurement, boots, version):
     """What the results say of one emulator."""
     once = [name for name in measurement.seconds if re.fullmatch(r"once\d+", name)]
@@ -230,6 +246,7 @@ def main():
     repeats = args.repeats or (1 if args.quick else 3)
     emulators, missing = chosen_emulators(args)
     machines = {name: Machine(path, args.guest) for name, path in emulators.items()}
+    stored = stored_emulators(args, machines)
     wrong = []
 
     progress("Preparing the programs")
@@ -244,8 +261,7 @@ def main():
         for i in range(repeats):
             progress(f"Round {i + 1} of {repeats}: native")
             for workload in workloads:
-                with subprocess.Popen(**prepare.native_command(workload, programs, trees), cwd=prepare.input_folder(),
-                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+                with prepare.start_native(workload, programs, trees) as process:
                     native.take(lines_with_times(process))
             for name, machine in machines.items():
                 progress(f"Round {i + 1} of {repeats}: {name}")
@@ -264,7 +280,8 @@ def main():
                     for group in CLASSES},
         "native": {name: median(values) for name, values in native.seconds.items()},
         "emulators": {name: summary(measured[name], booted[name], machine.version())
-                      for name, machine in machines.items()},
+                      for name, machine in machines.items()} | stored,
+        "recipe": prepare.recipe(),
     }
     for workload in workloads:
         if native.sums.get(workload.name, ["failed"])[0].startswith("failed"):

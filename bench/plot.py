@@ -10,7 +10,7 @@ from html import escape
 import report
 from workloads import BOOT_MUST, CLASSES
 
-LEFT, RIGHT, WIDTH = 150, 60, 620       # room for names and numbers, and for the bars
+LEFT, RIGHT, WIDTH = 190, 60, 600       # room for names and numbers, and for the bars
 ROW, GAP, TOP = 18, 34, 76
 
 STYLE = """
@@ -19,7 +19,8 @@ STYLE = """
   .group { font-weight: 600 }
   .name { text-anchor: end }
   .axis { text-anchor: middle; fill: #777 }
-  .value, .small { fill: #777 }
+  .small { fill: #777 }
+  .value { fill: #666; stroke: #fff; stroke-width: 3; paint-order: stroke }
   .grid { stroke: #ddd }
   .one { stroke: #888 }
   .bar { fill: #7aa6c8 }
@@ -30,7 +31,8 @@ STYLE = """
   .back { fill: #fff }
   @media (prefers-color-scheme: dark) {
     text { fill: #ddd } .back { fill: #1b1d20 } .grid { stroke: #383b40 } .one { stroke: #777 }
-    .bar { fill: #47718f } .mean { fill: #8dc0e4 } .value, .small, .axis { fill: #999 }
+    .bar { fill: #47718f } .mean { fill: #8dc0e4 } .small, .axis { fill: #999 }
+    .value { fill: #aaa; stroke: #1b1d20 }
     .must { stroke: #fb923c } .mustname { fill: #fb923c }
   }
 """
@@ -81,18 +83,19 @@ def write(path, results):
     for title, must, bars, mean in groups:
         out.append(f'<text class="group" x="16" y="{y + 14}">{escape(title)}</text>')
         out.append(f'<text class="mustname" x="{x(must) + 5:.1f}" y="{y + 14}">must {must:g}x</text>')
-        start = y + 20
-        y = start
-        for name, value in [*bars, *([("geomean", mean)] if mean else [])]:
+        y += 20
+        rows = [*bars, *([("geomean", mean)] if mean else [])]
+        for i, (name, value) in enumerate(rows):
             kind = "mean" if name == "geomean" else "slow" if value < 1 else "bar"
             left, right = sorted((x(1), x(value)))
-            out.append(f'<rect class="{kind}" x="{left:.1f}" y="{y + 2}" width="{max(1, right - left):.1f}" '
+            out.append(f'<rect class="{kind}" x="{left:.1f}" y="{y + i * ROW + 2}" width="{max(1, right - left):.1f}" '
                        f'height="{ROW - 5}" rx="2"/>')
-            out.append(f'<text class="name" x="{LEFT - 8}" y="{y + 13}">{escape(name)}</text>')
-            out.append(f'<text class="value" x="{right + 5:.1f}" y="{y + 13}">{value:.2f}</text>')
-            y += ROW
-        out.append(f'<line class="must" x1="{x(must):.1f}" x2="{x(must):.1f}" y1="{start - 2}" y2="{y}"/>')
-        y += GAP - 20
+            out.append(f'<text class="name" x="{LEFT - 8}" y="{y + i * ROW + 13}">{escape(name)}</text>')
+        end = y + len(rows) * ROW
+        out.append(f'<line class="must" x1="{x(must):.1f}" x2="{x(must):.1f}" y1="{y - 2}" y2="{end}"/>')
+        for i, (_, value) in enumerate(rows):
+            out.append(f'<text class="value" x="{max(x(1), x(value)) + 5:.1f}" y="{y + i * ROW + 13}">{value:.2f}</text>')
+        y = end + GAP - 20
     out.append("</svg>")
     with open(path, "w") as file:
         file.write("\n".join(out) + "\n")

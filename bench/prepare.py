@@ -171,6 +171,14 @@ def newest_qemu():
     return None, why
 
 
+def recipe():
+    """A digest of everything that decides what the workloads do: times are comparable where it is the same."""
+    folders = [HERE, os.path.join(HERE, "micro"), os.path.join(HERE, "programs")]
+    names = ("workloads.py", "inputs.py", "timed.c")
+    return digest(*(read(os.path.join(folder, name)) for folder in folders for name in sorted(os.listdir(folder))
+                    if folder != HERE or name in names))
+
+
 # --- the guest -------------------------------------------------------------------------------------------------
 
 def input_folder():
@@ -239,8 +247,16 @@ def guest_initramfs(path, base, workloads, programs, trees):
         out.write(data + b"\0" * (-len(data) % 4) + archive.raw())
 
 
+def start_native(workload, programs, trees):
+    """Starts a workload on this machine, on one processor, as the guest has one hart."""
+    processor = max(os.sched_getaffinity(0))
+    return subprocess.Popen(**native_command(workload, programs, trees), cwd=input_folder(),
+                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            preexec_fn=lambda: os.sched_setaffinity(0, {processor}))
+
+
 def native_command(workload, programs, trees):
-    """What starts a workload on this machine, as Popen takes it. Our programs learn their name from argv[0]."""
+    """A workload's command, and its environment, as Popen takes them. Our programs learn their name from argv[0]."""
     if workload.source:
         return {"args": [workload.name], "executable": programs["native"][workload.name]}
     command = [programs["native"]["timed"], workload.name,

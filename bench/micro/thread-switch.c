@@ -1,8 +1,6 @@
 // Two threads hand a number to each other under a mutex with a condition variable: futex calls and switches of
 // thread on one processor.
-#define _GNU_SOURCE
 #include <pthread.h>
-#include <sched.h>
 
 #include "bench.h"
 
@@ -14,10 +12,6 @@ static u64 value;
 
 static void setup(void)
 {
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET(0, &one);
-    sched_setaffinity(0, sizeof one, &one);
 }
 
 static void *play(void *mine)
