@@ -114,7 +114,7 @@ class Machine:
              "-kernel", os.path.join(self.guest, "Image"), "-initrd", initrd],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
-    def boot(self):
+    def boot(self, processor_time):
         """Seconds from the start to the first line of /init, and MiB of host memory above the guest's later."""
         before = time.monotonic()
         process = self.start(os.path.join(self.guest, "initramfs.cpio.gz"))
@@ -122,7 +122,7 @@ class Machine:
         try:
             for now, line in lines_with_times(process):
                 if "Stag guest: init" in line:
-                    took = now - before
+                    took = hostmemory.processor_seconds(process.pid) if processor_time else now - before
                 elif "shell ready" in line:
                     return took, hostmemory.above_guest(process.pid, MEMORY)
         finally:
@@ -266,7 +266,7 @@ def main():
             for name, machine in machines.items():
                 progress(f"Round {i + 1} of {repeats}: {name}")
                 if not args.no_boot:
-                    booted[name].append(machine.boot())
+                    booted[name].append(machine.boot(args.processor_time))
                 if not machine.run(initrd, measured[name]):
                     wrong.append(f"{name}: the guest ended before its programs did; its last lines: "
                                  + " | ".join(measured[name].other[-5:]))
