@@ -33,6 +33,9 @@ typedef struct BackendConfig {
     unsigned hot_count;
     bool canonical_test; /* view_needs_canonical_test() */
     IrType xlen;
+    /* Takes the trap in cpu->trap_cause and trap_value and sets cpu->pc to its handler; called with
+     * the state of EXIT_TRAP. NULL: generated code leaves with EXIT_TRAP instead. */
+    void (*take_trap)(CpuState *cpu);
 } BackendConfig;
 
 /* Whether this host has what generated code needs (x86-64-v3: AVX2, BMI1/2, FMA). false with a

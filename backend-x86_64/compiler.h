@@ -84,6 +84,7 @@ typedef struct Stubs {
     u32 enter, miss;
     u32 fold;  /* table: MXCSR bits 5:0 to fflags */
     u32 leave; /* esi = CpuExit, edi = link jump; pc and budget are right */
+    u32 dispatch; /* registers in memory: goes on at pc */
     /* Before an instruction (budget, trap, guard, next page): esi = packed. */
     u32 exit_packed[EXIT_HALT + 1];
     /* After one (next, link): esi = target as page offset, edi = link. */
@@ -178,7 +179,7 @@ typedef struct Opnd {
 /* Code that is emitted behind the block's hot part. */
 typedef enum ColdKind {
     COLD_BUDGET, COLD_EXIT, COLD_LOAD, COLD_STORE, COLD_ATOMIC, COLD_LINK, COLD_BRANCH, COLD_DIV,
-    COLD_EVAL, COLD_NAN, COLD_FMA_NAN, COLD_MINMAX, COLD_UNBOX,
+    COLD_EVAL, COLD_NAN, COLD_FMA_NAN, COLD_MINMAX, COLD_UNBOX, COLD_CALL,
 } ColdKind;
 
 typedef struct Cold {
@@ -381,10 +382,12 @@ void sel_trap(Compiler *c, const IrInsn *in);
 void sel_guard(Compiler *c, const IrInsn *in);
 void sel_guard_next_page(Compiler *c);
 void sel_call(Compiler *c, const IrInsn *in);
+void sel_callif(Compiler *c, const IrInsn *in);
 void cold_budget(Compiler *c, const Cold *k);
 void cold_exit(Compiler *c, const Cold *k);
 void cold_link(Compiler *c, const Cold *k);
 void cold_branch(Compiler *c, const Cold *k);
+void cold_call(Compiler *c, const Cold *k);
 u32 packed_before(const Compiler *c); /* for leaving before the current instruction */
 u32 unfinished_after(const Compiler *c); /* instructions to refund when leaving after it */
 

@@ -302,6 +302,16 @@ void sel_guard_next_page(Compiler *c)
     k->slow[0] = jcc_fwd(a, CC_NE);
 }
 
+/* Arguments are in the frame, and no value is in a scratch register. */
+static void call_helper(Compiler *c, const IrHelper *helper, u32 packed)
+{
+    Asm *a = &c->a;
+    mov_mi(a, false, rm_frame(FRAME_PACKED), (s32)packed);
+    mov_ri(a, RDI, (u64)(uintptr_t)helper->fn);
+    call_to(a, c->backend->stubs.call[!!(helper->flags & HELPER_FP)][!!(helper->flags & HELPER_PC)]
+                                     [!!(helper->flags & HELPER_TRAPS)]);
+}
+
 void sel_call(Compiler *c, const IrInsn *in)
 {
     Asm *a = &c->a;
@@ -333,10 +343,7 @@ void sel_call(Compiler *c, const IrInsn *in)
     if (helper->flags & HELPER_REGS) {
         detach_all_homes(c);
     }
-    mov_mi(a, false, rm_frame(FRAME_PACKED), (s32)packed_before(c));
-    mov_ri(a, RDI, (u64)(uintptr_t)helper->fn);
-    call_to(a, c->backend->stubs.call[!!(helper->flags & HELPER_FP)][!!(helper->flags & HELPER_PC)]
-                                     [!!(helper->flags & HELPER_TRAPS)]);
+    call_helper(c, helper, packed_before(c));
     if (!c->val[c->index].uses) {
         return;
     }
@@ -350,4 +357,33 @@ void sel_call(Compiler *c, const IrInsn *in)
         load_xmm(c, (unsigned)d, &result);
         define_xmm(c, d, 0);
     }
+}
+
+/* The state that the call meets is made in the fast path, so that both ways go on alike. */
+void sel_callif(Compiler *c, const IrInsn *in)
+{
+    Asm *a = &c->a;
+    Opnd test = opnd(c, in->a);
+    const bool w = in->type == IR_I64;
+    const unsigned reg = need_reg(c, w, &test);
+    release(c, in->a);
+    flush_ints(c);
+    c->guarded = -1;
+    x86(a, X_TEST | w_if(w), reg, rm_reg(reg), 0);
+    Cold *k = new_cold(c, COLD_CALL);
+    k->slow[0] = jcc_fwd(a, CC_NE);
+    k->back = a->p;
+    k->packed = packed_before(c);
+}
+
+void cold_call(Compiler *c, const Cold *k)
+{
+    const IrInsn *in = &c->block->insns[k->ir];
+    const IrHelper *helper = &c->block->helpers[in->aux];
+    bind(&c->a, k->slow[0]);
+    if (helper->flags & HELPER_IMM) {
+        mov_mi(&c->a, true, rm_frame(FRAME_ARG), in->imm);
+    }
+    call_helper(c, helper, k->packed);
+    bind_to(jmp_fwd(&c->a), k->back);
 }

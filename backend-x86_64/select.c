@@ -38,6 +38,7 @@
  *   unbox box          vptest; vorps                     fbits ffrom   vmovd, vmovq
  *   the other FP operations, F16, and rounding modes that are not frm's: ir_eval_fp
  *   call               arguments into the frame, call through a stub
+ *   callif             test; jne to such a call behind the block
  *   guard              cmp byte [rbp + x], 0; je
  *   guard_next_page    the execute entry against an immediate
  *   br goto jump       control.c
@@ -162,6 +163,7 @@ static void select_record(Compiler *c, const IrInsn *in)
         break;
 
     case IR_call: sel_call(c, in); break;
+    case IR_callif: sel_callif(c, in); break;
     case IR_insn: break; /* compile_block counts them */
     case IR_guard: sel_guard(c, in); break;
     case IR_guard_next_page: sel_guard_next_page(c); break;
@@ -191,6 +193,7 @@ static void emit_cold(Compiler *c, const Cold *k)
     case COLD_FMA_NAN: cold_fma_nan(c, k); break;
     case COLD_MINMAX: cold_minmax(c, k); break;
     case COLD_UNBOX: cold_unbox(c, k); break;
+    case COLD_CALL: cold_call(c, k); break;
     }
 }
 

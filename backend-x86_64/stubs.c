@@ -5,6 +5,11 @@
  *
  * In a block rsp is 8 below a multiple of 16, so that a called stub can call C as it is. C runs
  * with the host's MXCSR; the guest's, with its sticky exception flags, waits in the frame.
+ *
+ * Where a helper has set pc (a trap return, a write to satp), and where a trap was raised and taken
+ * by the frontend, the hart does not have to leave: `dispatch` looks pc up in the execute table of
+ * the view that is current now and goes on there. Only a page without execute entry, an
+ * instruction without block, and something pending lead back to C.
  */
 #include "backend-x86_64/compiler.h"
 #include "softmmu/softmmu.h"
@@ -51,7 +56,10 @@ typedef struct StubMaker {
     Asm a;
     Backend *b;
     u32 mxcsr; /* code address of the table */
-    u32 leave_spilled, trap_spilled, status_spilled;
+    /* All registers in memory, MXCSR the host's, the guest's in the frame, as for dispatch: */
+    u32 leave_spilled;  /* as leave */
+    u32 trap_spilled;   /* esi = packed: a trap was recorded */
+    u32 status_spilled; /* esi = packed: the helper's status decides */
 } StubMaker;
 
 enum { CALLED = 8 }; /* the return address lies between rsp and the frame */
@@ -113,14 +121,15 @@ static void fold_flags(StubMaker *s, s32 frame)
     alu_mr(a, false, ALU_OR, rm_cpu(offsetof(CpuState, fflags)), RAX);
 }
 
-/* MXCSR for the guest's frm, no exceptions. Clobbers reg1, reg2. */
-static void guest_mxcsr(StubMaker *s, unsigned reg1, unsigned reg2)
+/* The frame's MXCSR becomes that of the guest's frm, no exceptions. Clobbers reg1, reg2. */
+static void guest_mxcsr(StubMaker *s, unsigned reg1, unsigned reg2, s32 frame)
 {
     Asm *a = &s->a;
     x86(a, X_MOVZX8, reg1, rm_cpu(offsetof(CpuState, frm)), 0);
     alu_mi(a, false, ALU_AND, rm_reg(reg1), 7);
     x86(a, X_LEA | X_W, reg2, rm_code(s->mxcsr), 0);
-    vex(a, V_LDMXCSR, 2, 0, rm_index(reg2, reg1, 2, 0), 0);
+    x86(a, X_MOV_LOAD, reg1, rm_index(reg2, reg1, 2, 0), 0);
+    x86(a, X_MOV_STORE, reg1, rm_frame(frame + FRAME_GUEST_MXCSR), 0);
 }
 
 /* What every call into C begins and ends with. */
@@ -158,13 +167,13 @@ static void cpu_pointer(StubMaker *s)
 static void c_end(StubMaker *s)
 {
     Asm *a = &s->a;
-    vex(a, V_LDMXCSR, 2, 0, rm_frame(CALLED + FRAME_GUEST_MXCSR), 0);
     x86(a, 0x84, RAX, rm_reg(RAX), 0);
     u8 *ok = jcc8_fwd(a, CC_NE);
     x86(a, X_MOV_LOAD, RSI, rm_frame(CALLED + FRAME_PACKED), 0);
     alu_mi(a, true, ALU_ADD, rm_reg(RSP), 8);
     jmp_to(a, s->trap_spilled);
     bind8(a, ok);
+    vex(a, V_LDMXCSR, 2, 0, rm_frame(CALLED + FRAME_GUEST_MXCSR), 0);
     c_reload(s);
 }
 
@@ -195,16 +204,22 @@ static void leave_with(StubMaker *s, CpuExit why, bool link, u32 to)
     jmp_to(a, to);
 }
 
+/* Puts the registers and MXCSR where C wants them, at block level. */
+static void spill_all(StubMaker *s)
+{
+    spill(s);
+    vex(&s->a, V_STMXCSR, 3, 0, rm_frame(FRAME_GUEST_MXCSR), 0);
+    vex(&s->a, V_LDMXCSR, 2, 0, rm_frame(FRAME_HOST_MXCSR), 0);
+}
+
 static void make_leave(StubMaker *s)
 {
     static const u8 saved[] = {R15, R14, R13, R12, RBX, RBP};
     Asm *a = &s->a;
     s->b->stubs.leave = asm_here(a);
-    spill(s);
+    spill_all(s);
     s->leave_spilled = asm_here(a);
-    vex(a, V_STMXCSR, 3, 0, rm_frame(FRAME_GUEST_MXCSR), 0);
     fold_flags(s, 0);
-    vex(a, V_LDMXCSR, 2, 0, rm_frame(FRAME_HOST_MXCSR), 0);
     shift_i(a, true, 4, RDI, 32);
     mov_rr(a, false, RAX, RSI);
     alu_rm(a, true, ALU_OR, RAX, rm_reg(RDI));
@@ -213,16 +228,64 @@ static void make_leave(StubMaker *s)
         pop(a, saved[i]);
     }
     ret(a);
+}
 
+/* From here on the hart is in the view and the rounding mode that it was left with. */
+static void make_dispatch(StubMaker *s)
+{
+    Asm *a = &s->a;
+    s->b->stubs.dispatch = asm_here(a);
+    alu_mi(a, false, ALU_CMP, rm_cpu(offsetof(CpuState, pending)), 0);
+    u8 *pending = jcc_fwd(a, CC_NE);
+    x86(a, X_MOV_LOAD | X_W, RDI, rm_cpu(offsetof(CpuState, pc)), 0);
+    u8 *odd = NULL;
+    if (s->b->config.xlen == IR_I64) { /* bits 63:38 are all the same */
+        mov_rr(a, true, RSI, RDI);
+        shift_i(a, true, 7, RSI, VIEW_PAGE_SHIFT + VIEW_INDEX_BITS - 1);
+        alu_mi(a, true, ALU_ADD, rm_reg(RSI), 1);
+        alu_mi(a, true, ALU_CMP, rm_reg(RSI), 1);
+        odd = jcc_fwd(a, CC_A);
+    }
+    x86(a, X_MOV_LOAD | X_W, R15, rm_cpu(offsetof(CpuState, view)), 0);
+    vex(a, V_BEXTR | X_W, RSI, R14, rm_reg(RDI), 0);
+    x86(a, X_MOV_LOAD | X_W, RSI, rm_index(R15, RSI, 3, (s32)VIEW_EXEC_OFFSET), 0);
+    x86(a, X_TEST | X_W, RSI, rm_reg(RSI), 0);
+    u8 *none = jcc_fwd(a, CC_E);
+    vex(a, V_LDMXCSR, 2, 0, rm_frame(FRAME_GUEST_MXCSR), 0);
+    reload(s);
+    mov_rr(a, true, R13, RDI);
+    alu_mi(a, true, ALU_AND, rm_reg(R13), -(s32)VIEW_PAGE_SIZE);
+    x86(a, X_MOV_STORE | X_W, R13, RM_PAGE, 0);
+    x86(a, X_MOV_LOAD, RSI, rm_index(RSI, RDI, 1, 0), 0);
+    x86(a, 0xff, 4, rm_reg(RSI), 0);
+    bind(a, pending);
+    if (odd) {
+        bind(a, odd);
+    }
+    bind(a, none);
+    leave_with(s, EXIT_NEXT, false, s->leave_spilled);
+}
+
+static void make_status(StubMaker *s)
+{
+    Asm *a = &s->a;
     s->trap_spilled = asm_here(a);
     before_instruction(s, RDI);
     refund_rsi(s);
     mov_mi(a, false, rm_cpu(offsetof(CpuState, status)), CPU_OK);
-    leave_with(s, EXIT_TRAP, false, s->leave_spilled);
+    if (s->b->config.take_trap) {
+        cpu_pointer(s);
+        alu_mi(a, true, ALU_SUB, rm_reg(RSP), CALLED);
+        c_call(s, (const void *)(uintptr_t)s->b->config.take_trap);
+        alu_mi(a, true, ALU_ADD, rm_reg(RSP), CALLED);
+        jmp_to(a, s->b->stubs.dispatch);
+    } else {
+        leave_with(s, EXIT_TRAP, false, s->leave_spilled);
+    }
 
     /* rax becomes the status, which is cleared. */
     s->b->stubs.exit_status = asm_here(a);
-    spill(s);
+    spill_all(s);
     s->status_spilled = asm_here(a);
     x86(a, X_MOV_LOAD, RAX, rm_cpu(offsetof(CpuState, status)), 0);
     alu_mi(a, false, ALU_CMP, rm_reg(RAX), CPU_TRAP);
@@ -232,9 +295,7 @@ static void make_leave(StubMaker *s)
     alu_mi(a, false, ALU_SUB, rm_reg(RSI), 1); /* the instruction itself has retired */
     refund_rsi(s);
     alu_mi(a, false, ALU_CMP, rm_reg(RAX), CPU_HALT);
-    u8 *halt = jcc8_fwd(a, CC_E);
-    leave_with(s, EXIT_NEXT, false, s->leave_spilled);
-    bind8(a, halt);
+    jcc_to(a, CC_NE, s->b->stubs.dispatch);
     leave_with(s, EXIT_HALT, false, s->leave_spilled);
 }
 
@@ -250,7 +311,8 @@ static void make_enter(StubMaker *s)
     x86(a, X_LEA | X_W, RBP, rm_mem(RDI, -cpu_disp(0)), 0);
     mov_rr(a, false, RSI, RSI);
     vex(a, V_STMXCSR, 3, 0, rm_frame(FRAME_HOST_MXCSR), 0);
-    guest_mxcsr(s, RDI, R13);
+    guest_mxcsr(s, RDI, R13, 0);
+    vex(a, V_LDMXCSR, 2, 0, rm_frame(FRAME_GUEST_MXCSR), 0);
     reload(s);
     mov_ri(a, R14, BEXTR_INDEX);
     x86(a, X_MOV_LOAD | X_W, RDI, rm_cpu(offsetof(CpuState, pc)), 0);
@@ -262,7 +324,7 @@ static void make_enter(StubMaker *s)
 
 static void make_exits(StubMaker *s)
 {
-    static const u8 packed[] = {EXIT_BUDGET, EXIT_TRAP, EXIT_GUARD, EXIT_NEXT_PAGE};
+    static const u8 packed[] = {EXIT_BUDGET, EXIT_GUARD, EXIT_NEXT_PAGE};
     static const u8 after[] = {EXIT_NEXT, EXIT_LINK};
     Asm *a = &s->a;
     Stubs *stubs = &s->b->stubs;
@@ -273,6 +335,9 @@ static void make_exits(StubMaker *s)
         refund_rsi(s);
         leave_with(s, (CpuExit)packed[i], false, stubs->leave);
     }
+    stubs->exit_packed[EXIT_TRAP] = asm_here(a);
+    spill_all(s);
+    jmp_to(a, s->trap_spilled);
     for (unsigned i = 0; i < ARRAY_LEN(after); i++) {
         stubs->exit_after[after[i]] = asm_here(a);
         x86(a, X_MOVSXD, RSI, rm_reg(RSI), 0);
@@ -357,9 +422,7 @@ static void make_call(StubMaker *s, bool fp, bool pc, bool traps)
     x86(a, 0xff, 2, rm_reg(RAX), 0);
     x86(a, X_MOV_STORE | X_W, RAX, rm_frame(CALLED + FRAME_RESULT), 0);
     if (fp) {
-        guest_mxcsr(s, RAX, RCX);
-    } else {
-        vex(a, V_LDMXCSR, 2, 0, rm_frame(CALLED + FRAME_GUEST_MXCSR), 0);
+        guest_mxcsr(s, RAX, RCX, CALLED);
     }
     if (pc) {
         mov_mi(a, false, rm_cpu(offsetof(CpuState, refund)), 0);
@@ -372,6 +435,7 @@ static void make_call(StubMaker *s, bool fp, bool pc, bool traps)
         jmp_to(a, s->status_spilled);
         bind8(a, ok);
     }
+    vex(a, V_LDMXCSR, 2, 0, rm_frame(CALLED + FRAME_GUEST_MXCSR), 0);
     c_reload(s);
     ret(a);
 }
@@ -440,6 +504,8 @@ bool make_stubs(Backend *b, GError **err)
         emit8(a, fflags_of_mxcsr(m));
     }
     make_leave(&s);
+    make_dispatch(&s);
+    make_status(&s);
     make_enter(&s);
     make_exits(&s);
     make_memory(&s);

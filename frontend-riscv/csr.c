@@ -178,16 +178,16 @@ static bool write_ignored(Hart *hart, unsigned number, u64 value)
 
 enum { SSTATUS_SD_32 = 31, SSTATUS_SD_64 = 63 };
 
-static u64 mstatus_writable(const Hart *hart)
+static u64 mstatus_writable(u64 ext)
 {
     u64 m = (u64)1 << MSTATUS_MIE | (u64)1 << MSTATUS_MPIE;
-    if (hart_has(hart, RISCV_EXT_F)) {
+    if (ext & RISCV_EXT_BIT(F)) {
         m |= (u64)3 << MSTATUS_FS;
     }
-    if (hart_has(hart, RISCV_EXT_U)) {
+    if (ext & RISCV_EXT_BIT(U)) {
         m |= (u64)1 << MSTATUS_MPRV | (u64)1 << MSTATUS_TW;
     }
-    if (hart_has(hart, RISCV_EXT_S)) {
+    if (ext & RISCV_EXT_BIT(S)) {
         m |= (u64)1 << MSTATUS_SIE | (u64)1 << MSTATUS_SPIE | (u64)1 << MSTATUS_SPP |
              (u64)1 << MSTATUS_SUM | (u64)1 << MSTATUS_MXR | (u64)1 << MSTATUS_TVM |
              (u64)1 << MSTATUS_TSR;
@@ -195,10 +195,15 @@ static u64 mstatus_writable(const Hart *hart)
     return m;
 }
 
-static u64 sstatus_mask(void)
+u64 riscv_sstatus_readable(void)
 {
     return (u64)1 << MSTATUS_SIE | (u64)1 << MSTATUS_SPIE | (u64)1 << MSTATUS_SPP |
            (u64)3 << MSTATUS_FS | (u64)1 << MSTATUS_SUM | (u64)1 << MSTATUS_MXR;
+}
+
+u64 riscv_sstatus_writable(u64 ext)
+{
+    return riscv_sstatus_readable() & mstatus_writable(ext);
 }
 
 static u64 read_mstatus(Hart *hart, unsigned number)
@@ -220,7 +225,7 @@ static u64 read_mstatus(Hart *hart, unsigned number)
 
 static u64 read_sstatus(Hart *hart, unsigned number)
 {
-    u64 mask = sstatus_mask() | (u64)1 << (hart->model->rv32 ? SSTATUS_SD_32 : SSTATUS_SD_64) |
+    u64 mask = riscv_sstatus_readable() | (u64)1 << (hart->model->rv32 ? SSTATUS_SD_32 : SSTATUS_SD_64) |
                (u64)3 << MSTATUS_UXL;
     return read_mstatus(hart, number) & mask;
 }
@@ -237,7 +242,7 @@ static bool mstatus_written(Hart *hart)
 static bool write_mstatus(Hart *hart, unsigned number, u64 value)
 {
     (void)number;
-    write_masked(&hart->mstatus, value, mstatus_writable(hart));
+    write_masked(&hart->mstatus, value, mstatus_writable(hart->model->ext));
     u64 mpp = bits(value, MSTATUS_MPP, 2);
     if (mpp == PRIV_M || (mpp == PRIV_S && hart_has(hart, RISCV_EXT_S)) ||
         (mpp == PRIV_U && hart_has(hart, RISCV_EXT_U))) {
@@ -249,7 +254,7 @@ static bool write_mstatus(Hart *hart, unsigned number, u64 value)
 static bool write_sstatus(Hart *hart, unsigned number, u64 value)
 {
     (void)number;
-    write_masked(&hart->mstatus, value, sstatus_mask() & mstatus_writable(hart));
+    write_masked(&hart->mstatus, value, riscv_sstatus_writable(hart->model->ext));
     return mstatus_written(hart);
 }
 
@@ -343,10 +348,14 @@ static bool write_tvec(Hart *hart, unsigned number, u64 value)
     return false;
 }
 
+static u64 epc_mask(u64 ext)
+{
+    return ~(u64)(ext & RISCV_EXT_BIT(C) ? 1 : 3);
+}
+
 static bool write_epc(Hart *hart, unsigned number, u64 value)
 {
-    *(number == 0x141 ? &hart->sepc : &hart->mepc) =
-        value & ~(u64)(hart_has(hart, RISCV_EXT_C) ? 1 : 3);
+    *(number == 0x141 ? &hart->sepc : &hart->mepc) = value & epc_mask(hart->model->ext);
     return false;
 }
 
@@ -774,6 +783,19 @@ unsigned riscv_csr_traits(unsigned number)
         row = find_row(number - row->high_of);
     }
     return row ? row->flags & (CSR_EXISTS | CSR_COUNTS | CSR_FP | CSR_WRITE_LEAVES) : 0;
+}
+
+bool riscv_csr_field(unsigned number, u64 ext, size_t *offset, u64 *mask)
+{
+    const CsrRow *row = find_row(number);
+    if (!row || row->flags != CSR_EXISTS || row->high_of || (number >> 8 & 3) != PRIV_S ||
+        (ext & row->ext) != row->ext || row->check || row->read ||
+        (row->write && row->write != write_epc)) {
+        return false;
+    }
+    *offset = row->field;
+    *mask = row->write ? epc_mask(ext) : row->mask;
+    return true;
 }
 
 const char *riscv_csr_name(unsigned number, char buf[CSR_NAME_MAX])

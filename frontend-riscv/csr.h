@@ -33,6 +33,16 @@ enum {
 };
 unsigned riscv_csr_traits(unsigned number);
 
+/* A register of S mode that is no more than a u64 in Hart, on a hart with extensions `ext`: where,
+ * and which bits a write changes. */
+bool riscv_csr_field(unsigned number, u64 ext, size_t *offset, u64 *mask);
+
+/* sstatus is bits of Hart.mstatus: those that are seen, but for SD, and those that a write changes,
+ * on a hart with extensions `ext`; and what is seen besides on RV64. */
+u64 riscv_sstatus_readable(void);
+u64 riscv_sstatus_writable(u64 ext);
+#define SSTATUS_UXL_64 ((u64)2 << MSTATUS_UXL)
+
 /* The name of a register in `buf`, or NULL if no hart has it. */
 const char *riscv_csr_name(unsigned number, char buf[CSR_NAME_MAX]);
 /* The number of a name, or -1. */

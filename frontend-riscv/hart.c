@@ -183,7 +183,8 @@ bool riscv_guard_failed(CpuState *cpu, unsigned guard)
 {
     Hart *hart = hart_of(cpu);
 
-    if (mstatus_field(hart, MSTATUS_FS, 2) == FS_OFF || (guard == GUARD_FP_RM && cpu->frm > 4)) {
+    if (guard == GUARD_PRIV || mstatus_field(hart, MSTATUS_FS, 2) == FS_OFF ||
+        (guard == GUARD_FP_RM && cpu->frm > 4)) {
         u16 half[2] = {0, 0};
         u32 insn = 0;
         if (mmu_debug_read(cpu, cpu->pc, &half[0], 2)) {

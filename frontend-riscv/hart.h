@@ -83,6 +83,9 @@ typedef struct Hart {
 
     u8 priv;      /* PRIV_U, PRIV_S, PRIV_M */
     bool stip;    /* Sstc: time >= stimecmp, as of the last time that somebody had to know */
+    /* The bit of mstatus.SIE if an interrupt of S mode may be waiting for it to be set, else 0. A
+     * line that rises later is seen because its device posts PENDING_INTERRUPT. */
+    u64 waits_for_sie;
     u64 mstatus;  /* fields above, FS included; SD, SXL, UXL are computed on reading */
     u64 misa;
     u64 mtvec, mepc, mcause, mtval, mscratch, medeleg, mideleg, mie;

@@ -100,13 +100,18 @@ u64 helper_csr_full(CpuState *cpu, u64 operand, u64 insn, u64 c, u64 d)
     return 0;
 }
 
-/* Traps and returns. */
-
-u64 helper_ecall(CpuState *cpu, u64 a, u64 b, u64 c, u64 d)
+/* Generated code has written mstatus. The block goes on in the view that is now current: SUM and MXR
+ * are not about fetches. */
+u64 helper_sstatus_changed(CpuState *cpu, u64 a, u64 b, u64 c, u64 d)
 {
     (void)a, (void)b, (void)c, (void)d;
-    return cpu_trap(cpu, CAUSE_ECALL_U + hart_of(cpu)->priv, 0);
+    Hart *hart = hart_of(cpu);
+    riscv_update_regime(hart);
+    riscv_update_fp(hart);
+    return riscv_check_interrupt(hart) ? leave_next(cpu) : 0;
 }
+
+/* Traps and returns. */
 
 u64 helper_mret(CpuState *cpu, u64 insn, u64 b, u64 c, u64 d)
 {

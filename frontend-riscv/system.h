@@ -33,7 +33,8 @@ u64 riscv_mip(Hart *hart);
  * CSRs that enable interrupts; goes by the cached stip. */
 bool riscv_check_interrupt(Hart *hart);
 
-/* The number of the interrupt to take now and whether S mode takes it; -1: none. */
+/* The number of the interrupt to take now and whether S mode takes it; -1: none. Notes whether one
+ * waits for SIE. */
 int riscv_pick_interrupt(Hart *hart, bool *to_s);
 
 /* MRET, SRET: leaves cpu->pc at the return address. The privilege checks are the caller's. */

@@ -38,6 +38,7 @@ struct Tr {
     u8 branches;  /* conditional branches that the block goes on behind */
     bool fp_ok;   /* a guard for FP state has been passed since fp_ready could change */
     bool fp_rm_ok; /* ... one for the dynamic rounding mode, too */
+    bool priv_ok; /* a guard for S or M mode has been passed; a block does not outlive its mode */
 };
 
 #define INSN(name, ext, format, ...)                                                               \
@@ -283,6 +284,13 @@ static inline IrValue call_imm(Tr *t, RiscvHelper h, IrValue a, IrValue b, IrVal
     return ir_call(t->b, t->x, h, a, b, c, immediate);
 }
 
+/* A helper that may change whether FP code can run, called if `test` is not 0. */
+static inline void call_if(Tr *t, RiscvHelper h, IrValue test)
+{
+    t->fp_ok = t->fp_rm_ok = false;
+    ir_callif(t->b, t->x, h, test, 0);
+}
+
 static inline IrValue call(Tr *t, RiscvHelper h, IrValue a, IrValue b, IrValue c)
 {
     return call_imm(t, h, a, b, c, 0);
@@ -299,6 +307,32 @@ static inline void fp_guard(Tr *t, bool rounding)
              (s32)offsetof(CpuState, fp_ready));
         t->fp_ok = true;
         t->fp_rm_ok |= rounding;
+    }
+}
+
+/* State of Hart, a u64 of which a value of XLEN bits is read and written. */
+static inline IrValue get_state(Tr *t, size_t offset)
+{
+    return ir_0(t->b, IR_getstate, t->x, is_rv32(t) ? 2 : 3, (s32)offset);
+}
+
+static inline void set_state_of(Tr *t, IrType type, size_t offset, IrValue v)
+{
+    ir_emit(t->b, (IrInsn){.op = IR_setstate, .type = type, .src = type, .aux = type == IR_I32 ? 2 : 3,
+                           .a = v, .b = IR_NONE, .c = IR_NONE, .imm = (s32)offset});
+}
+
+static inline void set_state(Tr *t, size_t offset, IrValue v)
+{
+    set_state_of(t, t->x, offset, v);
+}
+
+/* Illegal in U mode. */
+static inline void priv_guard(Tr *t)
+{
+    if (!t->priv_ok) {
+        ir_0(t->b, IR_guard, IR_NOTYPE, GUARD_PRIV, (s32)offsetof(Hart, priv));
+        t->priv_ok = true;
     }
 }
 

@@ -118,6 +118,7 @@ u64 riscv_mip(Hart *hart)
 int riscv_pick_interrupt(Hart *hart, bool *to_s)
 {
     u64 pending = riscv_mip(hart) & hart->mie;
+    hart->waits_for_sie = pending & hart->mideleg ? (u64)1 << MSTATUS_SIE : 0;
     if (!pending) {
         return -1;
     }

@@ -105,6 +105,7 @@ static Backend *t1_new(const HartModel *model, const CodeSpace *space, GError **
         .hot_count = count,
         .canonical_test = view_needs_canonical_test(),
         .xlen = model->rv32 ? IR_I32 : IR_I64,
+        .take_trap = riscv_take_trap,
     };
     return backend_new(&config, err);
 }

@@ -110,6 +110,19 @@ static inline IrValue ir_call(IrBlock *b, IrType type, unsigned index, IrValue a
                                .imm = imm});
 }
 
+/* The same for a helper without operands, where `test` (of `type`) is not 0. */
+static inline void ir_callif(IrBlock *b, IrType type, unsigned index, IrValue test, s32 imm)
+{
+    ir_emit(b, (IrInsn){.op = IR_callif,
+                        .type = type,
+                        .src = type,
+                        .aux = (u16)index,
+                        .a = test,
+                        .b = IR_NONE,
+                        .c = IR_NONE,
+                        .imm = imm});
+}
+
 static inline IrValue ir_setcc(IrBlock *b, IrCond cond, IrType width, IrValue a, IrValue v)
 {
     return ir_2(b, IR_setcc, b->xlen, width, (u16)cond, a, v);

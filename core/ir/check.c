@@ -189,6 +189,15 @@ static const char *check_shape(const IrBlock *block, const IrInsn *i)
         }
         return helper->name && helper->fn ? NULL : "no such helper";
     }
+    case IR_callif: {
+        const IrHelper *helper = &block->helpers[i->aux];
+        if (!helper->name || !helper->fn) {
+            return "no such helper";
+        }
+        return helper->args == 0 && !(helper->flags & HELPER_REGS) && int_type
+                   ? NULL
+                   : "a conditional call has no operands and leaves registers alone";
+    }
     case IR_insn:
         if (i->imm < 0 || i->imm > 4094 || i->imm % 2 || (i->aux != 2 && i->aux != 4)) {
             return "bad offset or length";

@@ -236,6 +236,11 @@ CpuExit ir_interpret(const IrBlock *block, CpuState *cpu, const IrInterpreter *c
             *out = ir_eval_fp(cpu, i, A, 0, 0);
             break;
 
+        case IR_callif:
+            if (!ir_truncate(i->type, A)) {
+                break;
+            }
+            /* fall through */
         case IR_call: {
             const IrHelper *helper = &block->helpers[i->aux];
             u64 args[4] = {0};

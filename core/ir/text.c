@@ -74,7 +74,8 @@ static Fields fields_of(IrOp op)
     case IR_fcvt_ff: return (Fields){AUX_RM, IMM_NONE};
     case IR_fcvt_if:
     case IR_fcvt_fi: return (Fields){AUX_CVT, IMM_NONE};
-    case IR_call: return (Fields){AUX_HELPER, IMM_NUMBER};
+    case IR_call:
+    case IR_callif: return (Fields){AUX_HELPER, IMM_NUMBER};
     case IR_insn: return (Fields){AUX_NUMBER, IMM_PAGE};
     case IR_guard: return (Fields){AUX_NUMBER, IMM_STATE};
     case IR_br: return (Fields){AUX_COND, IMM_PAGE};

@@ -479,6 +479,10 @@ static u32 fold_guard(Opt *o, const IrInsn *insn)
 
 static u32 fold_call(Opt *o, const IrInsn *insn)
 {
+    /* callif 0 -> nothing */
+    if (insn->op == IR_callif && is_const_of(o, insn->a, (IrType)insn->type, 0)) {
+        return DROP;
+    }
     const unsigned flags = o->block->helpers[insn->aux].flags;
     if (flags & HELPER_REGS) {
         memset(o->last_set, 0xff, sizeof(o->last_set));
@@ -529,7 +533,8 @@ static u32 fold_jump(Opt *o, IrInsn *insn)
 static u32 fold_other(Opt *o, IrInsn *insn)
 {
     switch ((IrOp)insn->op) {
-    case IR_call: return fold_call(o, insn);
+    case IR_call:
+    case IR_callif: return fold_call(o, insn);
     case IR_guard: return fold_guard(o, insn);
     case IR_setstate: o->guards = 0; return KEEP; /* it may be what a guard tests */
     case IR_br: return fold_br(o, insn);

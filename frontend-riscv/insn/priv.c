@@ -26,6 +26,79 @@ static bool csr_fflags(Tr *t, const Operands *o, bool write, IrValue operand)
     return true;
 }
 
+static CsrOp csr_op(const Tr *t)
+{
+    static const CsrOp ops[4] = {CSR_OP_WRITE, CSR_OP_WRITE, CSR_OP_SET, CSR_OP_CLEAR};
+    return ops[t->insn >> 12 & 3];
+}
+
+/* What a register that held `old` holds afterwards, if only the bits of `mask` can be written. */
+static IrValue written(Tr *t, IrValue old, IrValue operand, u64 mask)
+{
+    if (csr_op(t) == CSR_OP_WRITE) {
+        return mask == ~(u64)0 ? operand
+                               : or(t, and(t, old, imm(t, (s64)~mask)),
+                                    and(t, operand, imm(t, (s64)mask)));
+    }
+    operand = and(t, operand, imm(t, (s64)mask));
+    return csr_op(t) == CSR_OP_SET ? or(t, old, operand) : andn(t, old, operand);
+}
+
+/* Registers without effects, which every trap handler reads and writes: sscratch, sepc, scause... */
+static bool csr_field(Tr *t, const Operands *o, bool write, IrValue operand)
+{
+    size_t offset;
+    u64 mask;
+    if (!riscv_csr_field((unsigned)o->imm, t->ext, &offset, &mask)) {
+        return false;
+    }
+    priv_guard(t);
+    IrValue old = get_state(t, offset);
+    if (write) {
+        set_state(t, offset, written(t, old, operand, mask));
+    }
+    put(t, o->rd, old);
+    return true;
+}
+
+/* sstatus, which kernels write whenever they disable and enable interrupts and touch user memory. A
+ * helper follows up only if the view or FP code is concerned, or an interrupt waits. */
+static bool csr_sstatus(Tr *t, const Operands *o, bool write, IrValue operand)
+{
+    enum { NUMBER = 0x100 };
+    const u64 sie = (u64)1 << MSTATUS_SIE, writable = riscv_sstatus_writable(t->ext);
+    const u64 followed =
+        writable & ((u64)1 << MSTATUS_SUM | (u64)1 << MSTATUS_MXR | (u64)3 << MSTATUS_FS);
+
+    if (o->imm != NUMBER || !has(t, RISCV_EXT_S)) {
+        return false;
+    }
+    priv_guard(t);
+    IrValue old = get_state(t, offsetof(Hart, mstatus));
+    if (o->rd) {
+        /* SD: FS is dirty, both its bits are 1. */
+        IrValue both = and(t, and(t, old, shl(t, old, imm(t, 1))), imm(t, 2 << MSTATUS_FS));
+        IrValue sd = shl(t, both, imm(t, xlen(t) - 1 - (MSTATUS_FS + 1)));
+        IrValue seen = and(t, old, imm(t, (s64)riscv_sstatus_readable()));
+        seen = is_rv32(t) ? seen : or(t, seen, imm(t, (s64)SSTATUS_UXL_64));
+        put(t, o->rd, or(t, seen, sd));
+    }
+    if (write) {
+        IrValue part = and(t, operand, imm(t, (s64)followed)); /* often a constant, often 0 */
+        IrValue follow = csr_op(t) == CSR_OP_WRITE
+                             ? xor(t, part, and(t, old, imm(t, (s64)followed)))
+                         : csr_op(t) == CSR_OP_SET ? andn(t, part, old)
+                                                   : and(t, part, old);
+        if (csr_op(t) != CSR_OP_CLEAR) {
+            IrValue enables = and(t, operand, imm(t, (s64)sie));
+            follow = or(t, follow, and(t, enables, get_state(t, offsetof(Hart, waits_for_sie))));
+        }
+        set_state(t, offsetof(Hart, mstatus), written(t, old, operand, writable));
+        call_if(t, H_sstatus_changed, follow);
+    }
+    return true;
+}
+
 /* What the block has to do around a CSR instruction depends on the register's traits. A number that
  * no hart has is illegal at once; whether this hart has it, in this mode, is found when it runs. */
 static void csr(Tr *t, const Operands *o, bool write, IrValue operand)
@@ -33,7 +106,8 @@ static void csr(Tr *t, const Operands *o, bool write, IrValue operand)
     unsigned traits = riscv_csr_traits((unsigned)o->imm);
     s32 insn = (s32)t->insn;
 
-    if (csr_fflags(t, o, write, operand)) {
+    if (csr_fflags(t, o, write, operand) || csr_field(t, o, write, operand) ||
+        csr_sstatus(t, o, write, operand)) {
         return;
     }
     if (!(traits & CSR_EXISTS)) {
@@ -89,9 +163,14 @@ static void leave_by(Tr *t, RiscvHelper h, IrValue a, IrValue b)
     end_leave(t);
 }
 
+/* The cause depends on the mode: the trap is put together here. */
 INSN(ecall, I, N, "000000000000 00000 000 00000 1110011")
 {
-    leave_by(t, H_ecall, IR_NONE, IR_NONE);
+    IrValue priv = ir_0(t->b, IR_getstate, IR_I64, 0, (s32)offsetof(Hart, priv));
+    set_state_of(t, IR_I64, offsetof(CpuState, trap_cause), add64(t, priv, imm64(t, CAUSE_ECALL_U)));
+    set_state_of(t, IR_I64, offsetof(CpuState, trap_value), imm64(t, 0));
+    set_state_of(t, IR_I32, offsetof(CpuState, status), imm32(t, CPU_TRAP));
+    end_leave(t);
 }
 
 INSN(ebreak, I, N, "000000000001 00000 000 00000 1110011")

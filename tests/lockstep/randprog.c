@@ -135,6 +135,7 @@ static void csrr(Gen *g, u32 rd, u32 csr)
 enum { CSR_FCSR = 3, CSR_FRM = 2, CSR_FFLAGS = 1 };
 enum {
     CSR_SATP = 0x180,
+    CSR_SSTATUS = 0x100,
     CSR_MSTATUS = 0x300,
     CSR_MTVEC = 0x305,
     CSR_MSCRATCH = 0x340,
@@ -491,7 +492,7 @@ static void random_lr_sc(Gen *g)
 static void random_csr(Gen *g)
 {
     u32 r = free_reg(g);
-    switch (below(g, g->o->portable ? 4 : 6)) {
+    switch (below(g, g->o->portable ? 4 : 8)) {
     case 0: /* a valid rounding mode */
         put32(g, CSR_FRM << 20 | below(g, 5) << 15 | 5 << 12 | free_reg(g) << 7 | 0x73);
         break;
@@ -513,6 +514,24 @@ static void random_csr(Gen *g)
         put32(g, CSR_FRM << 20 | below(g, 8) << 15 | 5 << 12 | 0x73);
         random_body(g, 3, 2);
         put32(g, CSR_FRM << 20 | 5 << 12 | 0x73);
+        break;
+    case 6: /* CSRs that generated code accesses by itself: scounteren, sscratch, sepc, scause, stval */
+        put32(g, (u32[]){0x106, 0x140, 0x141, 0x142, 0x143}[below(g, 5)] << 20 | below(g, 32) << 15 |
+                     (u32[]){1, 2, 3, 5, 6, 7}[below(g, 6)] << 12 | free_reg(g) << 7 | 0x73);
+        break;
+    case 7: /* ... and sstatus, all bits or one that matters; then FS dirty and mostly MXR off again */
+        if (below(g, 2)) {
+            put32(g, (u32[]){0x40, 0x80, 0x6, 0x2, 0xc0}[below(g, 5)] << 12 | r << 7 | 0x37);
+        }
+        put32(g, CSR_SSTATUS << 20 | (below(g, 4) ? r : below(g, 32)) << 15 |
+                     (u32[]){1, 2, 3, 5, 6, 7}[below(g, 6)] << 12 | free_reg(g) << 7 | 0x73);
+        random_body(g, 3, 2);
+        put32(g, 6 << 12 | r << 7 | 0x37);
+        put32(g, CSR_SSTATUS << 20 | r << 15 | 2 << 12 | 0x73);
+        if (below(g, 4)) {
+            put32(g, 0x80 << 12 | r << 7 | 0x37);
+            put32(g, CSR_SSTATUS << 20 | r << 15 | 3 << 12 | 0x73);
+        }
         break;
     }
 }

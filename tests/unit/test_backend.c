@@ -274,13 +274,14 @@ static u64 helper_next(CpuState *cpu, u64 a, u64 b, u64 c, u64 d)
     return a;
 }
 
-enum { H_MIX, H_PC, H_REGS, H_FP, H_NEXT, H_COUNT };
+enum { H_MIX, H_PC, H_REGS, H_FP, H_NEXT, H_MAYBE, H_COUNT };
 static const IrHelper helpers[H_COUNT] = {
     [H_MIX] = {"mix", helper_mix, 3, HELPER_IMM},
     [H_PC] = {"pc", helper_pc, 1, HELPER_TRAPS | HELPER_PC},
     [H_REGS] = {"regs", helper_regs, 1, HELPER_REGS},
     [H_FP] = {"fp", helper_fp, 0, HELPER_FP},
     [H_NEXT] = {"next", helper_next, 1, HELPER_TRAPS | HELPER_PC | HELPER_IMM},
+    [H_MAYBE] = {"maybe", helper_next, 0, HELPER_TRAPS | HELPER_PC | HELPER_IMM},
 };
 
 static IrInsn insns[IR_MAX_INSNS];
@@ -1028,7 +1029,7 @@ static void random_record(IrBlock *b)
         v = ir_call(b, w.xlen, h, helpers[h].args > 0 ? x : IR_NONE,
                     helpers[h].args > 1 ? y : IR_NONE, helpers[h].args > 2 ? z : IR_NONE,
                     (s32)rnd());
-        if (h != H_PC && h != H_NEXT) {
+        if (h != H_PC && h != H_NEXT && h != H_MAYBE) {
             remember(w.xlen, v);
         } else {
             ir_setreg(b, w.xlen, CPU_OFFSET_X(random_reg()), v);
@@ -1036,7 +1037,11 @@ static void random_record(IrBlock *b)
         break;
     }
     case 27:
-        if (!below(4)) {
+        if (!below(3)) {
+            const IrType test = int_type();
+            const IrValue x = below(4) ? some(b, test) : ir_const(b, test, (s64)below(2));
+            ir_callif(b, test, below(2) ? H_FP : H_MAYBE, x, (s32)rnd());
+        } else if (!below(4)) {
             const IrType bt = int_type();
             const IrValue x = some(b, bt), y = some(b, bt);
             ir_br(b, (IrCond)below(6), bt, x, y, (s32)below(3 * 2048) * 2 - 4096);

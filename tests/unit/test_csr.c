@@ -1105,6 +1105,93 @@ START_TEST(csr_helpers)
 }
 END_TEST
 
+/* Runs one instruction at pc 0x2000 as the translator makes it, by the interpreter. */
+static CpuExit run_insn(Hart *hart, u32 insn)
+{
+    static IrInsn records[IR_MAX_INSNS];
+    u8 page[4096] = {0};
+    IrBlock block = {.insns = records};
+    const IrInterpreter callbacks = {.guard_failed = riscv_guard_failed};
+    memcpy(page, &insn, 4);
+    seen.code = insn;
+    hart->cpu.pc = 0x2000;
+    cpu_set_budget(&hart->cpu, 100);
+    const TranslateInput in = {hart->model, page, 0, NULL, 1};
+    ck_assert_int_eq(riscv_translate(&in, &block), TRANSLATE_OK);
+    return ir_interpret(&block, &hart->cpu, &callbacks);
+}
+
+/* What translated code does to CSRs by itself is what riscv_csr_access would have done. */
+START_TEST(inline_accesses)
+{
+    static const char *const names[] = {"sstatus", "sscratch", "sepc",       "scause",
+                                        "stval",   "stvec",    "scounteren", "mscratch"};
+    static const char *const models[] = {"max", "rv32", "rv64,c=off,f=off,d=off"};
+    const unsigned shifts[] = {MSTATUS_SIE, MSTATUS_SPIE, MSTATUS_SPP, MSTATUS_FS, MSTATUS_FS + 1,
+                               MSTATUS_SUM, MSTATUS_MXR,  31,          63};
+    const size_t csrs = offsetof(Hart, priv);
+    u64 random = 12345;
+    Hart *hart = new_hart(models[_i]), *before = g_new(Hart, 1), *after = g_new(Hart, 1);
+
+    for (unsigned round = 0; round < 60000; round++) {
+        u64 word = 0;
+        random = random * 6364136223846793005 + 1442695040888963407;
+        u64 r = random >> 20;
+        for (unsigned i = 0; i < ARRAY_LEN(shifts); i++) {
+            word |= (r >> i & 1) << shifts[i];
+        }
+        const unsigned n = number(names[r >> 10 & 7]), funct3 = (1 + (r >> 13) % 3) | (r >> 15 & 4);
+        const unsigned rs1 = r >> 18 & 1 ? 0 : funct3 & 4 ? (unsigned)(r >> 19) & 31 : 6;
+        const unsigned rd = r >> 24 & 1 ? 0 : r >> 25 & 1 ? 6 : 5;
+        const u32 insn = n << 20 | rs1 << 15 | funct3 << 12 | rd << 7 | 0x73;
+        const u64 xlen = hart_xlen_mask(hart), operand = (r >> 26 & 1 ? word : ~word) & xlen;
+
+        hart->priv = (u8[]){PRIV_U, PRIV_S, PRIV_S, PRIV_M}[r >> 27 & 3];
+        hart->cpu.x[6] = operand;
+        hart->cpu.x[5] = 0x55;
+        hart->mideleg = r >> 29 & 1 ? 0x222 : 0;
+        hart->mie = 0x222;
+        atomic_store(&hart->cpu.irq_lines, r >> 30 & 1 ? 1 << IRQ_SEI : 0);
+        riscv_update_regime(hart);
+        riscv_update_fp(hart);
+        atomic_store(&hart->cpu.pending, 0);
+        if (riscv_check_interrupt(hart)) {
+            hart->mstatus &= ~((u64)1 << MSTATUS_SIE); /* it would have been taken before */
+            continue;
+        }
+        *before = *hart;
+
+        const CpuExit exit = run_insn(hart, insn);
+        *after = *hart;
+        *hart = *before;
+        static const CsrOp ops[4] = {CSR_OP_WRITE, CSR_OP_WRITE, CSR_OP_SET, CSR_OP_CLEAR};
+        const CsrOp op = ops[funct3 & 3];
+        const bool write = op == CSR_OP_WRITE || rs1;
+        u64 old = 0;
+        bool leave = false;
+        const bool legal = riscv_csr_access(hart, n, op, write, funct3 & 4 ? rs1 : rs1 ? operand : 0,
+                                            rd || op != CSR_OP_WRITE ? &old : NULL, &leave);
+        ck_assert_msg((exit == EXIT_TRAP) == !legal, "%08x in mode %u", insn, hart->priv);
+        if (!legal) {
+            ck_assert_uint_eq(after->cpu.trap_value, insn);
+            after->cpu.status = CPU_OK;
+        } else {
+            ck_assert_uint_eq(after->cpu.pc, 0x2004);
+        }
+        ck_assert_uint_eq(after->cpu.x[5], legal && rd == 5 ? old : 0x55);
+        ck_assert_uint_eq(after->cpu.x[6], legal && rd == 6 ? old : operand);
+        ck_assert_uint_eq(after->cpu.pending, hart->cpu.pending);
+        ck_assert_uint_eq(after->cpu.fp_ready, hart->cpu.fp_ready);
+        ck_assert_msg(!memcmp((u8 *)after + csrs, (u8 *)hart + csrs, sizeof(Hart) - csrs),
+                      "%08x with %llx: mstatus %llx and %llx", insn, (unsigned long long)operand,
+                      (unsigned long long)after->mstatus, (unsigned long long)hart->mstatus);
+    }
+    g_free(before);
+    g_free(after);
+    drop(hart);
+}
+END_TEST
+
 START_TEST(calls_and_returns)
 {
     static const struct {
@@ -1134,7 +1221,8 @@ START_TEST(calls_and_returns)
                 ck_assert_uint_eq(hart->cpu.pc, cases[i].sret ? 0x7000 : 0x2000);
                 ck_assert(cases[i].sret || hart->cpu.trap_value == INSN_SRET);
             } else {
-                ck_assert_uint_eq(RUN(hart, ecall, 0x73, 0, 0, 0), CPU_TRAP);
+                ck_assert_uint_eq(run_insn(hart, 0x73), EXIT_TRAP);
+                ck_assert_uint_eq(hart->cpu.pc, 0x2000);
                 ck_assert_uint_eq(hart->cpu.trap_cause, cases[i].ecall);
                 ck_assert_uint_eq(hart->cpu.trap_value, 0);
             }
@@ -1302,6 +1390,7 @@ int main(void)
     tcase_add_loop_test(tc, smepmp_rules, 0, ARRAY_LEN(mml_rules));
     tcase_add_test(tc, smepmp_sticky);
     tcase_add_test(tc, csr_helpers);
+    tcase_add_loop_test(tc, inline_accesses, 0, 3);
     tcase_add_test(tc, calls_and_returns);
     tcase_add_test(tc, wait_for_interrupt);
     tcase_add_test(tc, fences);

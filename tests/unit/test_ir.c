@@ -755,7 +755,7 @@ static const char *const lines[] = {
     "v6 = fcvtmod.i64:f64 v3", "v6 = fsgnj.f32 v4, v4", "v6 = fsgnjn.f32 v4, v4",
     "v6 = fsgnjx.f32 v4, v4", "v6 = unbox.f32:f64 v3", "v6 = box.f64:f16 v5",
     "v6 = fbits.i32:f32 v4", "v6 = ffrom.f64:i64 v1", "v6 = call.i64 sum v1, v2, v3, #-7",
-    "v6 = call look", "insn @0x14 2", "guard $0x230 1", "guard_next_page",
+    "v6 = call look", "callif.i32 sum0 v2, #5", "insn @0x14 2", "guard $0x230 1", "guard_next_page",
     "br.i32 geu v1, v2, @0x20", "goto @-0x7ffffffe", "jump v1", "next @0x1000", "leave",
     "trap v1 2",
 };
@@ -914,6 +914,8 @@ START_TEST(checker_records)
         {{.op = IR_amo, .type = IR_I64, .aux = 9 << 8, .a = 1, .b = 1}, "no such AMO"},
         {{.op = IR_lr, .type = IR_I64, .aux = 8, .a = 1}, "bad size"},
         {{.op = IR_call, .type = IR_I64, .aux = 5}, "no such helper"},
+        {{.op = IR_callif, .type = IR_I64, .aux = 5, .a = 1}, "no such helper"},
+        {{.op = IR_callif, .type = IR_I64, .aux = 3, .a = 1}, "no operands"},
         {{.op = IR_guard, .imm = -1}, "state offset"},
         {{.op = IR_insn, .imm = 4096, .aux = 2}, "bad offset"},
     };
