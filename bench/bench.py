@@ -250,11 +250,12 @@ def main():
     wrong = []
 
     progress("Preparing the programs")
-    programs = prepare.compile_all(workloads)
-    trees = prepare.Trees(WORKLOADS)
     with tempfile.TemporaryDirectory() as folder:
         initrd = os.path.join(folder, "initramfs")
-        prepare.guest_initramfs(initrd, os.path.join(args.guest, "initramfs.cpio.gz"), workloads, programs, trees)
+        with prepare.alone():
+            programs = prepare.compile_all(workloads)
+            trees = prepare.Trees(WORKLOADS)
+            prepare.guest_initramfs(initrd, os.path.join(args.guest, "initramfs.cpio.gz"), workloads, programs, trees)
         native = Measurement()
         measured = {name: Measurement(args.processor_time) for name in machines}
         booted = {name: [] for name in machines}

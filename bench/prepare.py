@@ -6,12 +6,16 @@ programs and inputs in bench/. All is made again when what it comes from changes
 """
 
 import concurrent.futures
+import contextlib
+import fcntl
 import hashlib
 import os
+import re
 import shlex
 import stat
 import subprocess
 import sys
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LIB = os.path.join(HERE, "..", "scripts", "lib")
@@ -52,6 +56,16 @@ def read(path):
         return file.read()
 
 
+@contextlib.contextmanager
+def alone():
+    """Keeps other runs of the bench out of the cache folder."""
+    folder = os.path.join(CACHE, "bench")
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, "lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 # --- programs of our own ---------------------------------------------------------------------------------------
 
 class Compiler:
@@ -69,9 +83,16 @@ class Compiler:
         command = [tool, *FLAGS, *([] if prefix else NATIVE_FLAGS), *flags]
         kind = "guest" if prefix else "native"
         start = f"{kind}-{name}-"
-        path = os.path.join(self.folder, start + digest(self.common, command, libraries, *map(read, sources)))
+        recipe_of_it = digest(self.common, command, libraries, *map(read, sources))
+        path = os.path.join(self.folder, start + recipe_of_it)
         if not os.path.exists(path):
             run(*command, "-o", path + ".new", *sources, *libraries)
+            # Those of a day ago may go; younger ones may be those of another working copy.
+            for old in os.listdir(self.folder):
+                old_path = os.path.join(self.folder, old)
+                if re.fullmatch(re.escape(start) + "[0-9a-f]{16}", old) and \
+                        time.time() - os.stat(old_path).st_mtime > 86400:
+                    os.remove(old_path)
             os.rename(path + ".new", path)
         return path
 
@@ -112,7 +133,7 @@ def debian_tree(suite, architecture, name, packages):
             print(line, file=sys.stderr)
     if result.returncode:
         return None, result.stderr.strip().splitlines()[-1]
-    return os.path.join(result.stdout.strip()), ""
+    return result.stdout.strip(), ""
 
 
 def loader(root):
@@ -209,7 +230,7 @@ def add_libraries(archive, root):
                 archive.add(inside, path)
 
 
-def guest_commands(workloads, trees):
+def guest_commands(workloads):
     """The lines of a shell script that run the workloads in the guest."""
     lines = []
     for workload in workloads:
@@ -229,7 +250,7 @@ def guest_initramfs(path, base, workloads, programs, trees):
     script = ["#!/bin/sh", "cd /bench/input"]
     script += [f"export {name}={value}" for name, value in {**ENVIRONMENT, "PYTHONHOME": "/usr"}.items()]
     script += [f"/bench/bin/once{i} {ONCE_PASSES}" for i in range(ONCE_PROGRAMS)]
-    script += guest_commands(workloads, trees)
+    script += guest_commands(workloads)
     # The host looks at the emulator's memory in that second.
     script.append("echo BENCH DONE; sleep 1; poweroff -f")
     for name, program in programs["guest"].items():
