@@ -154,7 +154,8 @@ def parse_arguments():
         epilog="STAG_BIN names an emulator to measure as 'stag' instead of the build's. Packages, inputs and compiled "
         "programs lie below ${XDG_CACHE_HOME:-~/.cache}/stag; the first run downloads about 150 MB.")
     parser.add_argument("--quick", action="store_true",
-                        help="under three minutes: a selection of the workloads, one round, the newest QEMU only")
+                        help="under three minutes: a selection of the workloads (unless --filter makes another), one "
+                        "round, the newest QEMU only")
     parser.add_argument("--repeats", type=int, metavar="N", help="rounds: runs of every program, and boots (3, or 1)")
     parser.add_argument("--filter", action="append", default=[], metavar="NAME",
                         help=f"only workloads whose name contains NAME, or of the class NAME ({groups}); repeatable")

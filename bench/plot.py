@@ -71,7 +71,7 @@ def write(path, results):
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LEFT + WIDTH + RIGHT} {height}" '
            f'width="{LEFT + WIDTH + RIGHT}" height="{height}">', f"<style>{STYLE}</style>",
            '<rect class="back" width="100%" height="100%"/>',
-           f'<text class="title" x="16" y="28">{escape(first)}: times as fast as QEMU</text>',
+           f'<text class="title" x="16" y="28">{escape(first)}: how many times as fast as QEMU</text>',
            f'<text class="small" x="16" y="48">over the faster of {escape(versions)}, workload by workload; '
            f'medians of {results["repeats"]}; {escape(results["cpu"])}</text>']
     for tick in (0.25, 0.5, 1, 2, 3, 5, 10, 20, 50, 100):
