@@ -61,11 +61,10 @@ void riscv_hart_reset(Hart *hart, u64 pc)
 
 bool riscv_update_regime(Hart *hart)
 {
-    TranslationRegime r;
+    TranslationRegime r = {0};
     bool rv32 = hart->model->rv32;
     u64 satp = hart->satp;
 
-    memset(&r, 0, sizeof(r)); /* padding too: regimes are compared as bytes */
     if (rv32) {
         r.mode = satp >> 31 & 1 ? PAGING_SV32 : PAGING_BARE;
         r.asid = (u16)bits(satp, 22, 9);
@@ -85,7 +84,7 @@ bool riscv_update_regime(Hart *hart)
     r.napot = hart_has(hart, RISCV_EXT_Svnapot);
     r.rv32 = rv32;
 
-    if (!memcmp(&r, &hart->regime, sizeof(r))) {
+    if (regime_equal(&r, &hart->regime)) {
         return false;
     }
     hart->regime = r;

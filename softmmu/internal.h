@@ -102,6 +102,7 @@ struct Mmu {
     View *view;  /* current */
 
     u64 use_count;
+    View *last_user_view; /* the one in which the hart was in U mode last */
     u8 *reservation; /* the tables of all views */
     u32 *page_nodes; /* by bus_region_page(): first node of the physical page */
     Node *node;      /* by number; 0 is not used */

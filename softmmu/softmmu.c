@@ -31,6 +31,7 @@ Mmu *mmu_new(CpuState *cpu, Bus *bus, GError **err)
     mmu->bus = bus;
     mmu->va_mask = ~(u64)0;
     mmu->regime = (TranslationRegime){.fetch_priv = PRIV_M, .data_priv = PRIV_M};
+    mmu->last_user_view = &mmu->views[VIEW_USER];
     mmu->pmp.first = 1; /* nothing has been looked up */
     mmu->pmp.state.default_m = mmu->pmp.state.default_su = PMP_R | PMP_W | PMP_X;
     mmu->view = view_select(mmu);
@@ -66,10 +67,7 @@ void mmu_set_regime(CpuState *cpu, const TranslationRegime *regime)
 {
     Mmu *mmu = cpu->mmu;
     TranslationRegime *now = &mmu->regime;
-    if (now->mode == regime->mode && now->root == regime->root && now->asid == regime->asid &&
-        now->fetch_priv == regime->fetch_priv && now->data_priv == regime->data_priv &&
-        now->sum == regime->sum && now->mxr == regime->mxr && now->adue == regime->adue &&
-        now->pbmte == regime->pbmte && now->napot == regime->napot && now->rv32 == regime->rv32) {
+    if (regime_equal(now, regime)) {
         return;
     }
     /* These change what a PTE means. (adue does not: entries are only made where A and D need no
@@ -326,6 +324,13 @@ bool mmu_cbo(CpuState *cpu, u64 va, unsigned size, bool zero)
     g_assert(is_pow2(size) && size <= VIEW_PAGE_SIZE);
     va &= mmu->va_mask;
     u64 block = ALIGN_DOWN(va, size);
+    u8 *host = table_hit(mmu, zero ? VIEW_WRITE_OFFSET : VIEW_READ_OFFSET, block);
+    if (host) {
+        if (zero) {
+            memset(host, 0, size);
+        }
+        return true;
+    }
     Target t;
     WalkResult result;
     if (zero) {

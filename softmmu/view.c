@@ -393,11 +393,15 @@ static void set_space(View *v, const TranslationRegime *r)
 
 static View *user_view(Mmu *mmu)
 {
+    if (holds_space(mmu->last_user_view, &mmu->regime)) { /* back from a system call */
+        return mmu->last_user_view;
+    }
     View *oldest = &mmu->views[VIEW_USER];
     for (unsigned i = 0; i < USER_VIEWS; i++) {
         View *v = &mmu->views[VIEW_USER + i];
         if (holds_space(v, &mmu->regime)) {
             v->last_used = ++mmu->use_count;
+            mmu->last_user_view = v;
             return v;
         }
         if (v->last_used < oldest->last_used) {
@@ -410,6 +414,7 @@ static View *user_view(Mmu *mmu)
     }
     set_space(oldest, &mmu->regime);
     oldest->last_used = ++mmu->use_count;
+    mmu->last_user_view = oldest;
     return oldest;
 }
 
