@@ -3,8 +3,10 @@
  * the calls from it into C. They alone know how to save and restore the mapped registers, so blocks
  * stay small.
  *
- * In a block rsp is 8 below a multiple of 16, so that a called stub can call C as it is. C runs
- * with the host's MXCSR; the guest's, with its sticky exception flags, waits in the frame.
+ * In a block rsp is 8 below a multiple of 16, so that a called stub can call C as it is. C that may
+ * compute with floating point (helpers that say so, and devices behind loads and stores) runs with
+ * the host's MXCSR, and the guest's, with its sticky exception flags, waits in the frame: changing
+ * it costs as much as the rest of a call, so other helpers and the taking of traps leave it alone.
  *
  * Where a helper has set pc (a trap return, a write to satp), and where a trap was raised and taken
  * by the frontend, the hart does not have to leave: `dispatch` looks pc up in the execute table of
@@ -56,7 +58,7 @@ typedef struct StubMaker {
     Asm a;
     Backend *b;
     u32 mxcsr; /* code address of the table */
-    /* All registers in memory, MXCSR the host's, the guest's in the frame, as for dispatch: */
+    /* All registers in memory, as for dispatch: */
     u32 leave_spilled;  /* as leave */
     u32 trap_spilled;   /* esi = packed: a trap was recorded */
     u32 status_spilled; /* esi = packed: the helper's status decides */
@@ -121,27 +123,33 @@ static void fold_flags(StubMaker *s, s32 frame)
     alu_mr(a, false, ALU_OR, rm_cpu(offsetof(CpuState, fflags)), RAX);
 }
 
-/* The frame's MXCSR becomes that of the guest's frm, no exceptions. Clobbers reg1, reg2. */
-static void guest_mxcsr(StubMaker *s, unsigned reg1, unsigned reg2, s32 frame)
+/* MXCSR for the guest's frm, no exceptions. Clobbers reg1, reg2. */
+static void mxcsr_of_cpu(StubMaker *s, unsigned reg1, unsigned reg2)
 {
     Asm *a = &s->a;
     x86(a, X_MOVZX8, reg1, rm_cpu(offsetof(CpuState, frm)), 0);
     alu_mi(a, false, ALU_AND, rm_reg(reg1), 7);
     x86(a, X_LEA | X_W, reg2, rm_code(s->mxcsr), 0);
-    x86(a, X_MOV_LOAD, reg1, rm_index(reg2, reg1, 2, 0), 0);
-    x86(a, X_MOV_STORE, reg1, rm_frame(frame + FRAME_GUEST_MXCSR), 0);
+    vex(a, V_LDMXCSR, 2, 0, rm_index(reg2, reg1, 2, 0), 0);
 }
 
 /* What every call into C begins and ends with. */
-static void c_begin(StubMaker *s)
+static void c_begin(StubMaker *s, bool fp)
 {
     Asm *a = &s->a;
     spill(s);
     for (unsigned x = 12; x < 16; x++) {
         vex2(a, V_MOVSD_STORE, x, rm_frame(CALLED + FRAME_XSAVED + 8 * (s32)(x - 12)));
     }
-    vex(a, V_STMXCSR, 3, 0, rm_frame(CALLED + FRAME_GUEST_MXCSR), 0);
-    vex(a, V_LDMXCSR, 2, 0, rm_frame(CALLED + FRAME_HOST_MXCSR), 0);
+    if (fp) {
+        vex(a, V_STMXCSR, 3, 0, rm_frame(CALLED + FRAME_GUEST_MXCSR), 0);
+        vex(a, V_LDMXCSR, 2, 0, rm_frame(CALLED + FRAME_HOST_MXCSR), 0);
+    }
+}
+
+static void guest_mxcsr(StubMaker *s)
+{
+    vex(&s->a, V_LDMXCSR, 2, 0, rm_frame(CALLED + FRAME_GUEST_MXCSR), 0);
 }
 
 static void c_call(StubMaker *s, const void *fn)
@@ -167,13 +175,13 @@ static void cpu_pointer(StubMaker *s)
 static void c_end(StubMaker *s)
 {
     Asm *a = &s->a;
+    guest_mxcsr(s);
     x86(a, 0x84, RAX, rm_reg(RAX), 0);
     u8 *ok = jcc8_fwd(a, CC_NE);
     x86(a, X_MOV_LOAD, RSI, rm_frame(CALLED + FRAME_PACKED), 0);
     alu_mi(a, true, ALU_ADD, rm_reg(RSP), 8);
     jmp_to(a, s->trap_spilled);
     bind8(a, ok);
-    vex(a, V_LDMXCSR, 2, 0, rm_frame(CALLED + FRAME_GUEST_MXCSR), 0);
     c_reload(s);
 }
 
@@ -204,21 +212,15 @@ static void leave_with(StubMaker *s, CpuExit why, bool link, u32 to)
     jmp_to(a, to);
 }
 
-/* Puts the registers and MXCSR where C wants them, at block level. */
-static void spill_all(StubMaker *s)
-{
-    spill(s);
-    vex(&s->a, V_STMXCSR, 3, 0, rm_frame(FRAME_GUEST_MXCSR), 0);
-    vex(&s->a, V_LDMXCSR, 2, 0, rm_frame(FRAME_HOST_MXCSR), 0);
-}
-
 static void make_leave(StubMaker *s)
 {
     static const u8 saved[] = {R15, R14, R13, R12, RBX, RBP};
     Asm *a = &s->a;
     s->b->stubs.leave = asm_here(a);
-    spill_all(s);
+    spill(s);
     s->leave_spilled = asm_here(a);
+    vex(a, V_STMXCSR, 3, 0, rm_frame(FRAME_GUEST_MXCSR), 0);
+    vex(a, V_LDMXCSR, 2, 0, rm_frame(FRAME_HOST_MXCSR), 0);
     fold_flags(s, 0);
     shift_i(a, true, 4, RDI, 32);
     mov_rr(a, false, RAX, RSI);
@@ -230,7 +232,7 @@ static void make_leave(StubMaker *s)
     ret(a);
 }
 
-/* From here on the hart is in the view and the rounding mode that it was left with. */
+/* From here on the hart is in the view that is current now. */
 static void make_dispatch(StubMaker *s)
 {
     Asm *a = &s->a;
@@ -251,7 +253,6 @@ static void make_dispatch(StubMaker *s)
     x86(a, X_MOV_LOAD | X_W, RSI, rm_index(R15, RSI, 3, (s32)VIEW_EXEC_OFFSET), 0);
     x86(a, X_TEST | X_W, RSI, rm_reg(RSI), 0);
     u8 *none = jcc_fwd(a, CC_E);
-    vex(a, V_LDMXCSR, 2, 0, rm_frame(FRAME_GUEST_MXCSR), 0);
     reload(s);
     mov_rr(a, true, R13, RDI);
     alu_mi(a, true, ALU_AND, rm_reg(R13), -(s32)VIEW_PAGE_SIZE);
@@ -285,7 +286,7 @@ static void make_status(StubMaker *s)
 
     /* rax becomes the status, which is cleared. */
     s->b->stubs.exit_status = asm_here(a);
-    spill_all(s);
+    spill(s);
     s->status_spilled = asm_here(a);
     x86(a, X_MOV_LOAD, RAX, rm_cpu(offsetof(CpuState, status)), 0);
     alu_mi(a, false, ALU_CMP, rm_reg(RAX), CPU_TRAP);
@@ -311,8 +312,7 @@ static void make_enter(StubMaker *s)
     x86(a, X_LEA | X_W, RBP, rm_mem(RDI, -cpu_disp(0)), 0);
     mov_rr(a, false, RSI, RSI);
     vex(a, V_STMXCSR, 3, 0, rm_frame(FRAME_HOST_MXCSR), 0);
-    guest_mxcsr(s, RDI, R13, 0);
-    vex(a, V_LDMXCSR, 2, 0, rm_frame(FRAME_GUEST_MXCSR), 0);
+    mxcsr_of_cpu(s, RDI, R13);
     reload(s);
     mov_ri(a, R14, BEXTR_INDEX);
     x86(a, X_MOV_LOAD | X_W, RDI, rm_cpu(offsetof(CpuState, pc)), 0);
@@ -336,7 +336,7 @@ static void make_exits(StubMaker *s)
         leave_with(s, (CpuExit)packed[i], false, stubs->leave);
     }
     stubs->exit_packed[EXIT_TRAP] = asm_here(a);
-    spill_all(s);
+    spill(s);
     jmp_to(a, s->trap_spilled);
     for (unsigned i = 0; i < ARRAY_LEN(after); i++) {
         stubs->exit_after[after[i]] = asm_here(a);
@@ -360,7 +360,7 @@ static void make_memory(StubMaker *s)
     const Rm result = rm_frame(CALLED + FRAME_RESULT);
     for (unsigned size = 0; size < 4; size++) {
         stubs->load[size] = asm_here(a);
-        c_begin(s);
+        c_begin(s, true);
         mov_rr(a, true, RSI, RDI);
         cpu_pointer(s);
         mov_ri(a, RDX, size);
@@ -371,7 +371,7 @@ static void make_memory(StubMaker *s)
         ret(a);
 
         stubs->store[size] = asm_here(a);
-        c_begin(s);
+        c_begin(s, true);
         mov_rr(a, true, RCX, RSI);
         mov_rr(a, true, RSI, RDI);
         cpu_pointer(s);
@@ -388,7 +388,7 @@ static void make_memory(StubMaker *s)
     }
     static const u8 args[] = {RSI, RDX, RCX, R8};
     stubs->atomic = asm_here(a);
-    c_begin(s);
+    c_begin(s, true);
     for (unsigned i = 0; i < ARRAY_LEN(args); i++) {
         x86(a, X_MOV_LOAD | X_W, args[i], rm_frame(CALLED + FRAME_ARG + 8 * (s32)i), 0);
     }
@@ -405,7 +405,7 @@ static void make_call(StubMaker *s, bool fp, bool pc, bool traps)
     static const u8 args[] = {RSI, RDX, RCX, R8};
     Asm *a = &s->a;
     s->b->stubs.call[fp][pc][traps] = asm_here(a);
-    c_begin(s);
+    c_begin(s, fp);
     if (pc) {
         x86(a, X_MOV_LOAD, RSI, rm_frame(CALLED + FRAME_PACKED), 0);
         before_instruction(s, RDX);
@@ -422,7 +422,7 @@ static void make_call(StubMaker *s, bool fp, bool pc, bool traps)
     x86(a, 0xff, 2, rm_reg(RAX), 0);
     x86(a, X_MOV_STORE | X_W, RAX, rm_frame(CALLED + FRAME_RESULT), 0);
     if (fp) {
-        guest_mxcsr(s, RAX, RCX, CALLED);
+        mxcsr_of_cpu(s, RAX, RCX);
     }
     if (pc) {
         mov_mi(a, false, rm_cpu(offsetof(CpuState, refund)), 0);
@@ -435,7 +435,6 @@ static void make_call(StubMaker *s, bool fp, bool pc, bool traps)
         jmp_to(a, s->status_spilled);
         bind8(a, ok);
     }
-    vex(a, V_LDMXCSR, 2, 0, rm_frame(CALLED + FRAME_GUEST_MXCSR), 0);
     c_reload(s);
     ret(a);
 }
@@ -465,7 +464,7 @@ static u32 make_eval(StubMaker *s, const void *fn)
     const u32 start = asm_here(a);
     x86(a, X_MOV_STORE | X_W, RDI, rm_frame(CALLED + FRAME_SAVED), 0);
     x86(a, X_MOV_STORE | X_W, RSI, rm_frame(CALLED + FRAME_SAVED + 8), 0);
-    c_begin(s);
+    c_begin(s, true);
     x86(a, X_MOV_LOAD | X_W, RSI, rm_frame(0), 0);
     alu_mi(a, true, ALU_ADD, rm_reg(RSI), 2);
     cpu_pointer(s);
@@ -474,7 +473,7 @@ static u32 make_eval(StubMaker *s, const void *fn)
     }
     c_call(s, fn);
     x86(a, X_MOV_STORE | X_W, RAX, rm_frame(CALLED + FRAME_RESULT), 0);
-    vex(a, V_LDMXCSR, 2, 0, rm_frame(CALLED + FRAME_GUEST_MXCSR), 0);
+    guest_mxcsr(s);
     c_reload(s);
     x86(a, X_MOV_LOAD | X_W, RDI, rm_frame(CALLED + FRAME_SAVED), 0);
     x86(a, X_MOV_LOAD | X_W, RSI, rm_frame(CALLED + FRAME_SAVED + 8), 0);

@@ -70,7 +70,8 @@ enum {
     HELPER_TRAPS = 1 << 0, /* may set cpu->status: generated code tests it and leaves */
     HELPER_PC = 1 << 1, /* reads or writes cpu->pc: it is set to the instruction's address before */
     HELPER_REGS = 1 << 2, /* reads or writes guest registers other than by operands and result */
-    HELPER_FP = 1 << 3,   /* reads or writes fflags, frm or fp_ready */
+    HELPER_FP = 1 << 3,   /* reads or writes fflags, frm or fp_ready, or computes with floating
+                           * point: the others may meet the guest's rounding mode on the host */
     HELPER_IMM =
         1 << 4, /* the record's imm (sign-extended) is passed as the argument after the operands */
 };
