@@ -59,6 +59,30 @@ void riscv_hart_reset(Hart *hart, u64 pc)
     riscv_update_fp(hart);
 }
 
+static u8 data_priv(const Hart *hart)
+{
+    return mstatus_field(hart, MSTATUS_MPRV, 1) ? (u8)mstatus_field(hart, MSTATUS_MPP, 2)
+                                                : hart->priv;
+}
+
+static bool set_regime(Hart *hart, const TranslationRegime *r)
+{
+    if (regime_equal(r, &hart->regime)) {
+        return false;
+    }
+    hart->regime = *r;
+    mmu_set_regime(&hart->cpu, r);
+    return true;
+}
+
+void riscv_update_mode(Hart *hart)
+{
+    TranslationRegime r = hart->regime;
+    r.fetch_priv = hart->priv;
+    r.data_priv = data_priv(hart);
+    set_regime(hart, &r);
+}
+
 bool riscv_update_regime(Hart *hart)
 {
     TranslationRegime r = {0};
@@ -75,8 +99,7 @@ bool riscv_update_regime(Hart *hart)
         r.root = bits(satp, 0, 44) << 12;
     }
     r.fetch_priv = hart->priv;
-    r.data_priv =
-        mstatus_field(hart, MSTATUS_MPRV, 1) ? (u8)mstatus_field(hart, MSTATUS_MPP, 2) : hart->priv;
+    r.data_priv = data_priv(hart);
     r.sum = mstatus_field(hart, MSTATUS_SUM, 1);
     r.mxr = mstatus_field(hart, MSTATUS_MXR, 1);
     r.adue = hart->menvcfg >> ENVCFG_ADUE & 1;
@@ -84,12 +107,7 @@ bool riscv_update_regime(Hart *hart)
     r.napot = hart_has(hart, RISCV_EXT_Svnapot);
     r.rv32 = rv32;
 
-    if (regime_equal(&r, &hart->regime)) {
-        return false;
-    }
-    hart->regime = r;
-    mmu_set_regime(&hart->cpu, &r);
-    return true;
+    return set_regime(hart, &r);
 }
 
 bool riscv_update_fp(Hart *hart)

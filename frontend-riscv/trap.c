@@ -86,7 +86,7 @@ static void enter(Hart *hart, bool to_s, bool interrupt, unsigned code, u64 valu
     }
     cpu->pc = vector(tvec, interrupt, code) & xlen;
     cpu->res_host = 0;
-    riscv_update_regime(hart);
+    riscv_update_mode(hart);
 }
 
 void riscv_take_trap(CpuState *cpu)
@@ -181,7 +181,7 @@ static void returned(Hart *hart, u8 priv, u64 pc)
     hart->priv = priv;
     hart->cpu.pc = pc;
     hart->cpu.res_host = 0;
-    riscv_update_regime(hart);
+    riscv_update_mode(hart);
     riscv_check_interrupt(hart);
 }
 

@@ -326,7 +326,9 @@ bool mmu_cbo(CpuState *cpu, u64 va, unsigned size, bool zero)
     u64 block = ALIGN_DOWN(va, size);
     u8 *host = table_hit(mmu, zero ? VIEW_WRITE_OFFSET : VIEW_READ_OFFSET, block);
     if (host) {
-        if (zero) {
+        if (zero && size == 64) { /* as always: a few instructions */
+            memset(host, 0, 64);
+        } else if (zero) {
             memset(host, 0, size);
         }
         return true;
