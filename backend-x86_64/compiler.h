@@ -259,11 +259,18 @@ void define_xmm(Compiler *c, int reg, u8 flags);
 void flush_ints(Compiler *c);
 bool take_r13(Compiler *c);
 void detach_all_homes(Compiler *c);
-void sel_const(Compiler *c, const IrInsn *in);
 void sel_getreg(Compiler *c, const IrInsn *in);
 void sel_setreg(Compiler *c, const IrInsn *in);
 void alias_of(Compiler *c, IrValue v);
 void set_home_alias(Compiler *c, unsigned slot, u8 flags);
+
+/* The guest register at an offset in the state, or -1. */
+static inline int slot_of(s32 offset)
+{
+    const u32 o = (u32)offset - (u32)CPU_OFFSET_X(0);
+    const u32 slot = o >> 3 | o << 29;
+    return slot < SLOTS ? (int)slot : -1;
+}
 
 static inline IrValue rep(const Compiler *c, IrValue v)
 {

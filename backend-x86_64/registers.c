@@ -9,14 +9,6 @@
 
 static const u8 scratch[SCRATCH_INTS] = {RDI, RSI, R13};
 
-/* The guest register at an offset in the state, or -1. */
-static inline int slot_of(s32 offset)
-{
-    const u32 o = (u32)offset - (u32)CPU_OFFSET_X(0);
-    const u32 slot = o >> 3 | o << 29;
-    return slot < SLOTS ? (int)slot : -1;
-}
-
 static bool is_scratch(unsigned reg)
 {
     return SCRATCH_MASK >> reg & 1;
@@ -550,12 +542,6 @@ void need_xrm(Compiler *c, Opnd *o)
     if (o->kind != O_XMM && o->kind != O_MEM) {
         need_xmm(c, o);
     }
-}
-
-void sel_const(Compiler *c, const IrInsn *in)
-{
-    c->val[c->index].loc = LOC_CONST;
-    c->konst[c->index] = in->imm64;
 }
 
 /* A value that lives in a guest register is about to lose it: copies it to a scratch register. */

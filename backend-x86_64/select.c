@@ -115,7 +115,7 @@ static void sel_pcrel(Compiler *c, const IrInsn *in)
 static void select_record(Compiler *c, const IrInsn *in)
 {
     switch ((IrOp)in->op) {
-    case IR_const: sel_const(c, in); break;
+    case IR_insn: case IR_const: break; /* emits_nothing */
     case IR_getreg: sel_getreg(c, in); break;
     case IR_setreg: sel_setreg(c, in); break;
     case IR_getstate: sel_getstate(c, in); break;
@@ -164,7 +164,6 @@ static void select_record(Compiler *c, const IrInsn *in)
 
     case IR_call: sel_call(c, in); break;
     case IR_callif: sel_callif(c, in); break;
-    case IR_insn: break; /* compile_block counts them */
     case IR_guard: sel_guard(c, in); break;
     case IR_guard_next_page: sel_guard_next_page(c); break;
     case IR_br: sel_br(c, in); break;
@@ -197,6 +196,73 @@ static void emit_cold(Compiler *c, const Cold *k)
     }
 }
 
+/* A getreg of 64 bits whose value is where the register is, or where another record's is that
+ * stands for the register: what sel_getreg does with most of them. */
+static inline bool only_names_register(Compiler *c, const IrInsn *in, u32 i)
+{
+    const int slot = slot_of(in->imm);
+    if (in->type != IR_I64 || slot < 0 || c->backend->homes[slot].kind == HOME_XMM) {
+        return false;
+    }
+    Val *v = &c->val[i];
+    const IrValue current = c->home_value[slot];
+    if (current != IR_NONE) {
+        Val *known = &c->val[current];
+        if (known->uses && ir_type_is_int((IrType)c->block->insns[current].type)) {
+            v->rep = current;
+            known->uses += v->uses;
+            return true;
+        }
+        if (known->uses || known->loc != LOC_HOME) {
+            return false;
+        }
+    }
+    v->loc = LOC_HOME;
+    v->home = (s8)slot;
+    v->flags = c->home_flags[slot];
+    c->home_value[slot] = (IrValue)i;
+    return true;
+}
+
+/* A setreg of 64 bits whose value has been computed into the register. */
+static inline bool is_set_already(Compiler *c, const IrInsn *in)
+{
+    Val *v = &c->val[rep(c, in->a)];
+    const int slot = slot_of(in->imm);
+    if (in->type != IR_I64 || slot < 0 || v->loc != LOC_HOME || v->home != slot) {
+        return false;
+    }
+    c->home_flags[slot] = v->flags;
+    v->uses--;
+    return true;
+}
+
+/* More than half of the records lead to no code; they are done with here. */
+static inline bool emits_nothing(Compiler *c, const IrInsn *in, u32 i)
+{
+    Val *v = &c->val[i];
+    if (in->op == IR_insn) {
+        c->insns_started++;
+        c->offset = (u32)in->imm;
+        return true;
+    }
+    if (v->loc == LOC_DEAD) {
+        return true;
+    }
+    if (in->op == IR_getreg) {
+        return only_names_register(c, in, i);
+    }
+    if (in->op == IR_setreg) {
+        return is_set_already(c, in);
+    }
+    if (in->op == IR_const) {
+        v->loc = LOC_CONST;
+        c->konst[i] = in->imm64;
+        return true;
+    }
+    return false;
+}
+
 bool compile_block(Compiler *c)
 {
     const IrBlock *block = c->block;
@@ -208,12 +274,7 @@ bool compile_block(Compiler *c)
     const u8 *const last_start = c->limit - HOT_MARGIN;
     const IrInsn *in = block->insns;
     for (u32 i = 0, count = block->count; i < count; i++, in++) {
-        if (in->op == IR_insn) {
-            c->insns_started++;
-            c->offset = (u32)in->imm;
-            continue;
-        }
-        if (c->val[i].loc == LOC_DEAD) {
+        if (emits_nothing(c, in, i)) {
             continue;
         }
         if (unlikely(c->a.p > last_start) ||

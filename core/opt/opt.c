@@ -39,7 +39,8 @@ typedef struct Opt {
      * then, within this instruction. */
     IrValue last_set[SLOTS];
     IrValue last_read[SLOTS];
-    u64 read_mask; /* slots whose last_read is meaningful */
+    u64 read_mask;  /* slots whose last_read is meaningful */
+    u64 known_mask; /* slots that hold a constant or a pc-relative address; and x0 */
 
     /* Guards that have held since the last helper that may change what they test. */
     unsigned guards;
@@ -397,8 +398,8 @@ static u32 fold_pure(Opt *o, IrInsn *insn)
     return is_const(o, insn->b) ? fold_right_const(o, insn) : KEEP;
 }
 
-/* Reading a guest register. */
-static inline u32 fold_getreg(Opt *o, IrInsn *insn, u32 index)
+/* Reading a guest register that something is known about. */
+static u32 fold_known_getreg(Opt *o, IrInsn *insn)
 {
     const unsigned slot = slot_of(insn);
     const IrValue set = o->last_set[slot];
@@ -422,24 +423,42 @@ static inline u32 fold_getreg(Opt *o, IrInsn *insn, u32 index)
     if (o->read_mask >> slot & 1 && o->insns[o->last_read[slot]].type == insn->type) {
         return o->last_read[slot];
     }
-    o->origin[index] = set;
-    o->last_read[slot] = (IrValue)index;
-    o->read_mask |= (u64)1 << slot;
     return KEEP;
+}
+
+static inline u32 fold_getreg(Opt *o, IrInsn *insn, u32 index)
+{
+    const unsigned slot = slot_of(insn);
+    u32 becomes = KEEP;
+
+    if (unlikely((o->known_mask | o->read_mask) >> slot & 1)) {
+        becomes = fold_known_getreg(o, insn);
+    }
+    if (becomes == KEEP) {
+        o->origin[index] = o->last_set[slot];
+        o->last_read[slot] = (IrValue)index;
+        o->read_mask |= (u64)1 << slot;
+    }
+    return becomes;
 }
 
 static inline u32 fold_setreg(Opt *o, IrInsn *insn)
 {
     const unsigned slot = slot_of(insn);
+    const u64 bit = (u64)1 << slot;
+    const IrInsn *def = &o->insns[insn->a];
+    const bool same_type = def->type == insn->type;
 
     /* r = r -> nothing */
-    if (o->read_mask >> slot & 1 && o->last_read[slot] == insn->a &&
-        o->insns[insn->a].type == insn->type && insn->type != IR_I32) {
+    if (def->op == IR_getreg && o->read_mask & bit && o->last_read[slot] == insn->a && same_type &&
+        insn->type != IR_I32) {
         return DROP;
     }
     /* What the register now holds is of the set's type; a wider value would need cutting. */
-    o->last_set[slot] = o->insns[insn->a].type == insn->type ? insn->a : IR_NONE;
-    o->read_mask &= ~((u64)1 << slot);
+    const bool known = same_type & ((def->op == IR_const) | (def->op == IR_pcrel));
+    o->last_set[slot] = same_type ? insn->a : IR_NONE;
+    o->known_mask = (o->known_mask & ~bit) | (u64)known << slot;
+    o->read_mask &= ~bit;
     return KEEP;
 }
 
@@ -487,6 +506,7 @@ static u32 fold_call(Opt *o, const IrInsn *insn)
     if (flags & HELPER_REGS) {
         memset(o->last_set, 0xff, sizeof(o->last_set));
         o->read_mask = 0;
+        o->known_mask = 1;
     }
     if (flags & (HELPER_FP | HELPER_TRAPS)) {
         o->guards = 0;
@@ -546,8 +566,8 @@ static u32 fold_other(Opt *o, IrInsn *insn)
 /* Whether no rule can apply to a pure operation of two operands, as mostly. */
 static inline bool nothing_known(const Opt *o, const IrInsn *insn)
 {
-    return !is_const(o, insn->a) && !is_const(o, insn->b) && insn->a != insn->b &&
-           o->insns[insn->a].op != IR_unbox;
+    const unsigned x = o->insns[insn->a].op, y = o->insns[insn->b].op;
+    return !((x == IR_const) | (y == IR_const) | (x == IR_unbox) | (insn->a == insn->b));
 }
 
 /* Gives a record's operands their new indices. */
@@ -671,6 +691,7 @@ void opt_fold(IrBlock *block)
     o.insns = block->insns;
     o.ended = false;
     o.read_mask = 0;
+    o.known_mask = 1;
     o.guards = 0;
     memset(o.last_set, 0xff, sizeof(o.last_set));
     forward(&o);
