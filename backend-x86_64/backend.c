@@ -146,6 +146,7 @@ bool backend_compile(Backend *backend, const IrBlock *block, u32 next_page_expec
     c->next_page_expected = next_page_expected;
     c->offset = block->page_offset;
     c->guarded = -1;
+    c->group.slot = -1;
     c->next_int = 0;
     c->next_xmm = 12;
     c->x64 = block->xlen == IR_I64;

@@ -92,6 +92,7 @@ typedef struct Stubs {
     u32 exit_jump;         /* rdi = target address: EXIT_NEXT */
     u32 exit_status;       /* esi = packed: the helper's status decides (leave) */
     u32 load[4], store[4]; /* rdi = va, rsi = value */
+    u32 prepare[2][4]; /* [store][size] rdi = va; edi = whether there is an entry now */
     /* r14 = va: the flags are "be" if an access of the size stays in the page. Restores r14. */
     u32 crosses[4];
     u32 atomic; /* arguments in the frame */
@@ -179,7 +180,7 @@ typedef struct Opnd {
 /* Code that is emitted behind the block's hot part. */
 typedef enum ColdKind {
     COLD_BUDGET, COLD_EXIT, COLD_LOAD, COLD_STORE, COLD_ATOMIC, COLD_LINK, COLD_BRANCH, COLD_DIV,
-    COLD_EVAL, COLD_NAN, COLD_FMA_NAN, COLD_MINMAX, COLD_UNBOX, COLD_CALL,
+    COLD_EVAL, COLD_GROUP, COLD_NAN, COLD_FMA_NAN, COLD_MINMAX, COLD_UNBOX, COLD_CALL,
 } ColdKind;
 
 typedef struct Cold {
@@ -202,6 +203,27 @@ typedef struct Fault {
     u32 access, cold; /* offsets from the block's start */
 } Fault;
 
+/* The bytes, from the base on, that a load or store and those behind it off the same base touch,
+ * and how many are behind it (group.c). */
+typedef struct Reach {
+    s16 lo, hi;
+    u8 rest;
+} Reach;
+
+/* ... during the backward pass, by integer register. */
+typedef struct ReachBehind {
+    u32 open; /* registers with a reach */
+    Reach reach[32];
+} ReachBehind;
+
+/* The group whose host address is in r13. */
+typedef struct Group {
+    s8 slot;       /* of the base; -1: none */
+    bool writable;
+    u8 rest;       /* accesses to come */
+    s16 lo, hi;    /* bytes from the base on that were checked; r13 is the address of lo */
+} Group;
+
 typedef struct Compiler {
     Asm a;
     const Backend *backend;
@@ -217,6 +239,7 @@ typedef struct Compiler {
     u32 busy;          /* host integer registers that the operation in progress uses */
     u32 xbusy;
     bool r14_dirty;
+    Group group;
     IrValue owner[16]; /* value in rdi, rsi, r13 */
     IrValue ghost[16]; /* one that is not needed any more, but equals its guest register's slot */
     IrValue xowner[16];
@@ -232,6 +255,7 @@ typedef struct Compiler {
 
     Val val[IR_MAX_INSNS] __attribute__((aligned(sizeof(Val))));
     s64 konst[IR_MAX_INSNS];
+    Reach reach[IR_MAX_INSNS]; /* of loads and stores */
     u16 spill_free[IR_MAX_INSNS];
     Fault faults[IR_MAX_INSNS];
     Cold cold[MAX_COLD];
@@ -368,6 +392,7 @@ void need_xrm(Compiler *c, Opnd *o);
 
 /* memory.c */
 void sel_ld(Compiler *c, const IrInsn *in);
+void canonical_test(Compiler *c, Cold *k, unsigned va, unsigned via);
 void sel_st(Compiler *c, const IrInsn *in);
 void sel_amo(Compiler *c, const IrInsn *in);
 void sel_cas(Compiler *c, const IrInsn *in);
@@ -377,6 +402,19 @@ void cold_load(Compiler *c, const Cold *k);
 void cold_store(Compiler *c, const Cold *k);
 void cold_atomic(Compiler *c, const Cold *k);
 bool atomic_slow(CpuState *cpu, u64 va, u64 b, u64 d, u64 info, u64 *result);
+
+/* group.c */
+void group_reach(Compiler *c, ReachBehind *behind, u32 i, int slot);
+/* If the access belongs to a group that has been checked, or is checked here: where it is, and the
+ * check's cold part if it was here (NULL else), whose `access` the caller sets. Takes rdi and rsi if
+ * so. Otherwise false, and nothing has happened. */
+bool group_access(Compiler *c, const IrInsn *in, bool store, Rm *m, Cold **leader);
+void group_accessed(Compiler *c); /* afterwards */
+void cold_group(Compiler *c, const Cold *k);
+static inline void group_end(Compiler *c)
+{
+    c->group.slot = -1;
+}
 
 /* control.c */
 void emit_entry(Compiler *c);
@@ -394,6 +432,7 @@ void cold_budget(Compiler *c, const Cold *k);
 void cold_exit(Compiler *c, const Cold *k);
 void cold_link(Compiler *c, const Cold *k);
 void cold_branch(Compiler *c, const Cold *k);
+void jump_ungrouped(Compiler *c, u32 packed); /* to the same instruction in a block without groups */
 void cold_call(Compiler *c, const Cold *k);
 u32 packed_before(const Compiler *c); /* for leaving before the current instruction */
 u32 unfinished_after(const Compiler *c); /* instructions to refund when leaving after it */

@@ -42,7 +42,7 @@ void cold_budget(Compiler *c, const Cold *k)
     jmp_to(&c->a, c->backend->stubs.exit_packed[EXIT_BUDGET]);
 }
 
-/* Leaves with EXIT_NEXT or EXIT_LINK at page offset `target`. */
+/* Leaves with EXIT_NEXT, EXIT_LINK or EXIT_SPLIT at page offset `target`. */
 static void leave_at(Compiler *c, CpuExit why, s32 target, u32 link)
 {
     mov_ri(&c->a, RDI, link);
@@ -83,6 +83,7 @@ static Cold *new_link(Compiler *c, const u8 *field, s32 target)
     link->stub = 0;
     link->expect = 0;
     link->target = target;
+    link->ungrouped = false;
     return k;
 }
 
@@ -143,7 +144,7 @@ void cold_link(Compiler *c, const Cold *k)
         bind(a, k->slow[1]);
         bind(a, k->slow[2]);
     }
-    leave_at(c, EXIT_LINK, k->target, link->jump);
+    leave_at(c, link->ungrouped ? EXIT_SPLIT : EXIT_LINK, k->target, link->jump);
 }
 
 void sel_goto(Compiler *c, s32 target)
@@ -186,6 +187,22 @@ void cold_branch(Compiler *c, const Cold *k)
     bind(&c->a, k->slow[0]);
     refund(c, k->packed);
     direct_jump(c, k->target);
+}
+
+void jump_ungrouped(Compiler *c, u32 packed)
+{
+    Asm *a = &c->a;
+    const s32 target = (s32)(packed & (VIEW_PAGE_SIZE - 1));
+    refund(c, packed >> VIEW_PAGE_SHIFT);
+    if (!links_left(c)) {
+        leave_at(c, EXIT_SPLIT, target, 0);
+        return;
+    }
+    align_ahead(c, 1);
+    u8 *field = jmp_fwd(a);
+    Cold *k = new_link(c, field, target);
+    k->slow[0] = field;
+    c->out->links[k->packed].ungrouped = true;
 }
 
 /*
@@ -317,6 +334,7 @@ void sel_call(Compiler *c, const IrInsn *in)
     Asm *a = &c->a;
     const IrHelper *helper = &c->block->helpers[in->aux];
     c->guarded = -1;
+    group_end(c);
     for (unsigned i = 0; i < helper->args; i++) {
         const Opnd o = opnd(c, ir_operand(in, i));
         const Rm m = rm_frame(FRAME_ARG + 8 * (s32)i);
@@ -369,6 +387,7 @@ void sel_callif(Compiler *c, const IrInsn *in)
     release(c, in->a);
     flush_ints(c);
     c->guarded = -1;
+    group_end(c);
     x86(a, X_TEST | w_if(w), reg, rm_reg(reg), 0);
     Cold *k = new_cold(c, COLD_CALL);
     k->slow[0] = jcc_fwd(a, CC_NE);

@@ -13,6 +13,8 @@
  *     jnz   misaligned                 -> back here if it stays in the page
  *     mov   dst, [rdi + rsi]
  *
+ * Accesses off one base are checked together (group.c); this is for those that are alone.
+ *
  * Where the address space is laid out for it, an address that is not canonical faults at the access
  * itself and the host-fault handler goes on at the slow entry; so up to the access nothing may be
  * changed that the slow path needs. Else it is tested first.
@@ -54,17 +56,24 @@ static unsigned address(Compiler *c, const Opnd *base, bool zero_extended, s32 d
     return RDI;
 }
 
+/* The explicit test, for hosts where the layout does not do it. */
+void canonical_test(Compiler *c, Cold *k, unsigned va, unsigned via)
+{
+    Asm *a = &c->a;
+    mov_rr(a, true, via, va);
+    shift_i(a, true, 4, via, 64 - VIEW_PAGE_SHIFT - VIEW_INDEX_BITS);
+    shift_i(a, true, 7, via, 64 - VIEW_PAGE_SHIFT - VIEW_INDEX_BITS);
+    alu_rm(a, true, ALU_CMP, via, rm_reg(va));
+    k->slow[1] = jcc_fwd(a, CC_NE);
+}
+
 /* Table lookup up to the point where va + entry is the host address. The jumps to slow and
  * misaligned code are noted in k. */
 static void lookup(Compiler *c, Cold *k, unsigned va, unsigned entry, s64 table, unsigned size_log2)
 {
     Asm *a = &c->a;
     if (c->x64 && c->backend->config.canonical_test) {
-        mov_rr(a, true, entry, va);
-        shift_i(a, true, 4, entry, 64 - VIEW_PAGE_SHIFT - VIEW_INDEX_BITS);
-        shift_i(a, true, 7, entry, 64 - VIEW_PAGE_SHIFT - VIEW_INDEX_BITS);
-        alu_rm(a, true, ALU_CMP, entry, rm_reg(va));
-        k->slow[1] = jcc_fwd(a, CC_NE);
+        canonical_test(c, k, va, entry);
     }
     vex(a, V_BEXTR | X_W, entry, R14, rm_reg(va), 0);
     x86(a, X_MOV_LOAD | X_W, entry, rm_index(R15, entry, 3, (s32)table), 0);
@@ -103,10 +112,53 @@ static u8 loaded_flags(const IrInsn *in)
     return (in->aux & IR_MEM_SIZE) < 3 && !(in->aux & IR_MEM_SIGNED) ? VAL_ZX : 0;
 }
 
+/* The access itself: d, an integer or xmm register, becomes what is at m. */
+static void load_into(Compiler *c, const IrInsn *in, unsigned d, Rm m)
+{
+    Asm *a = &c->a;
+    if (ir_type_is_int((IrType)in->type)) {
+        load_sized(a, in, d, m);
+        define_int(c, (int)d, loaded_flags(in));
+    } else if (in->type == IR_F64) {
+        vex2(a, V_MOVSD_LOAD, d, m);
+        define_xmm(c, (int)d, 0);
+    } else if (in->type == IR_F32) {
+        vex2(a, V_MOVSS_LOAD, d, m);
+        define_xmm(c, (int)d, VAL_ZX);
+    } else {
+        vex_imm(a, V_PINSRW, d, XSCRATCH, m, 0);
+        define_xmm(c, (int)d, VAL_BOX16 | VAL_BOX32);
+    }
+}
+
+static bool grouped_load(Compiler *c, const IrInsn *in)
+{
+    Rm m;
+    Cold *leader;
+    if (!group_access(c, in, false, &m, &leader)) {
+        return false;
+    }
+    release(c, in->a);
+    const unsigned d = (unsigned)(ir_type_is_int((IrType)in->type) ? dest_int(c, NULL, NULL)
+                                                                   : dest_xmm(c, NULL));
+    if (in->type == IR_F16) {
+        vex(&c->a, V_PCMPEQD, XSCRATCH, XSCRATCH, rm_reg(XSCRATCH), 0);
+    }
+    if (leader) {
+        leader->access = c->a.p;
+    }
+    load_into(c, in, d, m);
+    group_accessed(c);
+    return true;
+}
+
 void sel_ld(Compiler *c, const IrInsn *in)
 {
     Asm *a = &c->a;
     const unsigned size = in->aux & IR_MEM_SIZE;
+    if (grouped_load(c, in)) {
+        return;
+    }
     const Opnd base = opnd(c, in->a);
     const bool zx = c->val[rep(c, in->a)].flags & VAL_ZX;
     release(c, in->a);
@@ -126,20 +178,7 @@ void sel_ld(Compiler *c, const IrInsn *in)
     k->reg2 = (u8)d;
     k->packed = packed_before(c);
     k->access = a->p;
-    const Rm m = rm_index(va, RSI, 0, 0);
-    if (is_int) {
-        load_sized(a, in, d, m);
-        define_int(c, (int)d, loaded_flags(in));
-    } else if (in->type == IR_F64) {
-        vex2(a, V_MOVSD_LOAD, d, m);
-        define_xmm(c, (int)d, 0);
-    } else if (in->type == IR_F32) {
-        vex2(a, V_MOVSS_LOAD, d, m);
-        define_xmm(c, (int)d, VAL_ZX);
-    } else {
-        vex_imm(a, V_PINSRW, d, XSCRATCH, m, 0);
-        define_xmm(c, (int)d, VAL_BOX16 | VAL_BOX32);
-    }
+    load_into(c, in, d, rm_index(va, RSI, 0, 0));
     k->back = a->p;
 }
 
@@ -198,10 +237,69 @@ static void elsewhere(Compiler *c, Opnd *o)
     }
 }
 
+/* The access itself: v, not in memory, to m. */
+static void store_from(Compiler *c, unsigned size, const Opnd *v, Rm m)
+{
+    Asm *a = &c->a;
+    if (v->kind == O_REG) {
+        switch (size) {
+        case 0: x86(a, X_MOV_STORE8, v->reg, m, 0); break;
+        case 1: x86(a, X_MOV_STORE | X_66, v->reg, m, 0); break;
+        case 2: x86(a, X_MOV_STORE, v->reg, m, 0); break;
+        default: x86(a, X_MOV_STORE | X_W, v->reg, m, 0); break;
+        }
+    } else if (v->kind == O_IMM) {
+        switch (size) {
+        case 0:
+            x86(a, 0xc6, 0, m, 1);
+            emit8(a, (u8)v->imm);
+            break;
+        case 1:
+            x86(a, 0xc7 | X_66, 0, m, 2);
+            emit8(a, (u8)v->imm);
+            emit8(a, (u8)(v->imm >> 8));
+            break;
+        default: mov_mi(a, size == 3, m, (s32)v->imm); break;
+        }
+    } else {
+        switch (size) {
+        case 0: vex_imm(a, V_PEXTRB, v->reg, 0, m, 0); break;
+        case 1: vex_imm(a, V_PEXTRW, v->reg, 0, m, 0); break;
+        case 2: vex2(a, V_MOVSS_STORE, v->reg, m); break;
+        default: vex2(a, V_MOVSD_STORE, v->reg, m); break;
+        }
+    }
+}
+
+static bool grouped_store(Compiler *c, const IrInsn *in)
+{
+    const unsigned size = in->aux & IR_MEM_SIZE;
+    Rm m;
+    Cold *leader;
+    if (!group_access(c, in, true, &m, &leader)) {
+        return false;
+    }
+    Opnd v = opnd(c, in->b); /* where it is after the check */
+    if (v.kind == O_MEM || (v.kind == O_IMM && size == 3 && !fits32(v.imm))) {
+        need_reg(c, size == 3, &v);
+    }
+    release(c, in->a);
+    release(c, in->b);
+    if (leader) {
+        leader->access = c->a.p;
+    }
+    store_from(c, size, &v, m);
+    group_accessed(c);
+    return true;
+}
+
 void sel_st(Compiler *c, const IrInsn *in)
 {
     Asm *a = &c->a;
     const unsigned size = in->aux & IR_MEM_SIZE;
+    if (grouped_store(c, in)) {
+        return;
+    }
     const Opnd base = opnd(c, in->a);
     Opnd v = opnd(c, in->b);
     const bool zx = c->val[rep(c, in->a)].flags & VAL_ZX;
@@ -239,35 +337,7 @@ void sel_st(Compiler *c, const IrInsn *in)
     k->packed = packed_before(c);
     k->opnd[0] = v;
     k->access = a->p;
-    const Rm m = rm_index(va, entry, 0, 0);
-    if (v.kind == O_REG) {
-        switch (size) {
-        case 0: x86(a, X_MOV_STORE8, v.reg, m, 0); break;
-        case 1: x86(a, X_MOV_STORE | X_66, v.reg, m, 0); break;
-        case 2: x86(a, X_MOV_STORE, v.reg, m, 0); break;
-        default: x86(a, X_MOV_STORE | X_W, v.reg, m, 0); break;
-        }
-    } else if (v.kind == O_IMM) {
-        switch (size) {
-        case 0:
-            x86(a, 0xc6, 0, m, 1);
-            emit8(a, (u8)v.imm);
-            break;
-        case 1:
-            x86(a, 0xc7 | X_66, 0, m, 2);
-            emit8(a, (u8)v.imm);
-            emit8(a, (u8)(v.imm >> 8));
-            break;
-        default: mov_mi(a, size == 3, m, (s32)v.imm); break;
-        }
-    } else {
-        switch (size) {
-        case 0: vex_imm(a, V_PEXTRB, v.reg, 0, m, 0); break;
-        case 1: vex_imm(a, V_PEXTRW, v.reg, 0, m, 0); break;
-        case 2: vex2(a, V_MOVSS_STORE, v.reg, m); break;
-        default: vex2(a, V_MOVSD_STORE, v.reg, m); break;
-        }
-    }
+    store_from(c, size, &v, rm_index(va, entry, 0, 0));
     k->back = a->p;
 }
 

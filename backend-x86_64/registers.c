@@ -24,6 +24,7 @@ typedef struct Behind {
     u16 next_get[SLOTS], next_set[SLOTS]; /* index of the nearest getreg and setreg */
     u16 barrier;                          /* ... of the nearest record that shows guest state */
     u64 overwritten; /* slots that are set again before anything looks */
+    ReachBehind reach;
 } Behind;
 
 /* If a setreg of the value follows, and until then nobody looks at the register, the value can be
@@ -71,6 +72,7 @@ void backward_pass(Compiler *c)
     Behind behind;
     behind.barrier = 0xffff;
     behind.overwritten = 0;
+    behind.reach.open = 0;
     memset(behind.next_get, 0xff, sizeof(behind.next_get));
     memset(behind.next_set, 0xff, sizeof(behind.next_set));
 
@@ -97,6 +99,7 @@ void backward_pass(Compiler *c)
             const int slot = slot_of(in->imm);
             Val *x = &val[in->a];
             if (slot >= 0) {
+                behind.reach.open &= ~(u32)((u64)1 << slot);
                 if (behind.overwritten >> slot & 1) {
                     v->loc = LOC_DEAD;
                     break;
@@ -132,6 +135,16 @@ void backward_pass(Compiler *c)
             count_uses(val, in, in->op == IR_call ? block->helpers[in->aux].args : op.operands);
             behind.barrier = (u16)i;
             behind.overwritten = 0;
+            if (in->op == IR_ld || in->op == IR_st) {
+                const IrInsn *base = &block->insns[in->a];
+                const int slot = base->op == IR_getreg ? slot_of(base->imm) : -1;
+                c->reach[i].rest = 0;
+                if (slot >= 0 && is_x_slot(slot)) {
+                    group_reach(c, &behind.reach, i, slot);
+                }
+            } else if (in->op == IR_call || in->op == IR_callif) {
+                behind.reach.open = 0;
+            }
             break;
         }
     }
@@ -181,10 +194,16 @@ static void evict_xmm(Compiler *c, unsigned reg)
     vex2(&c->a, V_MOVSD_STORE, reg, rm_spill(v->spill));
 }
 
+/* Whether a scratch register holds the address of a group of accesses. */
+static inline bool grouped(const Compiler *c, unsigned reg)
+{
+    return reg == R13 && c->group.slot >= 0;
+}
+
 /* Whether r13 is free for something else now; if so, its ghost goes. */
 bool take_r13(Compiler *c)
 {
-    if ((c->busy >> R13 & 1) || c->owner[R13] != IR_NONE) {
+    if ((c->busy >> R13 & 1) || c->owner[R13] != IR_NONE || grouped(c, R13)) {
         return false;
     }
     c->ghost[R13] = IR_NONE;
@@ -218,7 +237,7 @@ int alloc_int(Compiler *c)
     for (unsigned pass = 0; pass < 3; pass++) {
         for (unsigned i = 0; i < SCRATCH_INTS; i++) {
             const unsigned r = next_scratch(c);
-            if ((c->busy >> r & 1) || (pass < 2 && c->owner[r] != IR_NONE) ||
+            if ((c->busy >> r & 1) || grouped(c, r) || (pass < 2 && c->owner[r] != IR_NONE) ||
                 (pass < 1 && c->ghost[r] != IR_NONE)) {
                 continue;
             }
@@ -230,7 +249,12 @@ int alloc_int(Compiler *c)
             return (int)r;
         }
     }
-    g_assert(!(c->busy >> R14 & 1));
+    if (c->busy >> R14 & 1) {
+        g_assert(grouped(c, R13) && !(c->busy >> R13 & 1));
+        group_end(c);
+        c->busy |= 1u << R13;
+        return R13;
+    }
     c->busy |= 1u << R14;
     c->r14_dirty = true;
     return R14;
@@ -319,7 +343,7 @@ int dest_int(Compiler *c, const Opnd *a, const Opnd *b)
     }
     for (unsigned i = 0; i < SCRATCH_INTS; i++) {
         const unsigned r = scratch[i];
-        if (!(c->busy >> r & 1) && c->owner[r] == IR_NONE && !haunted(c, r)) {
+        if (!(c->busy >> r & 1) && !grouped(c, r) && c->owner[r] == IR_NONE && !haunted(c, r)) {
             c->busy |= 1u << r;
             return (int)r;
         }
@@ -329,14 +353,14 @@ int dest_int(Compiler *c, const Opnd *a, const Opnd *b)
     }
     for (unsigned i = 0; i < SCRATCH_INTS; i++) {
         const unsigned r = next_scratch(c);
-        if (!(c->busy >> r & 1) && c->owner[r] == IR_NONE) {
+        if (!(c->busy >> r & 1) && !grouped(c, r) && c->owner[r] == IR_NONE) {
             c->busy |= 1u << r;
             return (int)r;
         }
     }
     for (unsigned i = 0; i < SCRATCH_INTS; i++) {
         const unsigned r = scratch[i];
-        if (!(c->busy >> r & 1)) {
+        if (!(c->busy >> r & 1) && !grouped(c, r)) {
             c->busy |= 1u << r;
             evict(c, r);
             return (int)r;
@@ -360,7 +384,7 @@ int dest_after_flush(Compiler *c)
     if (hint_ok(c, HOME_INT)) {
         return c->backend->homes[c->val[c->index].hint].reg;
     }
-    return c->owner[R13] == IR_NONE && !haunted(c, R13) ? R13 : RDI;
+    return c->owner[R13] == IR_NONE && !haunted(c, R13) && !grouped(c, R13) ? R13 : RDI;
 }
 
 int dest_xmm(Compiler *c, const Opnd *a)
@@ -755,6 +779,9 @@ void sel_setreg(Compiler *c, const IrInsn *in)
         store_home(c, &home, false, &o);
         release(c, value);
         return;
+    }
+    if (c->group.slot == slot) {
+        group_end(c);
     }
     const bool same = in->type != IR_F16 && !extend;
     if (same && v->loc == LOC_HOME && v->home == slot) {

@@ -27,7 +27,7 @@
  *   xperm              vpaddusb + vpshufb for bytes, ir_eval_int for nibbles
  *   sext* zext*        movsx, movzx, movsxd, mov
  *   setcc              xor d, d; cmp; setcc          select    test + cmov
- *   ld st              memory.c: lea, bextr, mov, test, test, mov
+ *   ld st              memory.c: lea, bextr, mov, test, test, mov; group.c: mov
  *   amo                lock xadd, xchg, or a loop of lock cmpxchg;  cas, sc  lock cmpxchg;  lr  mov
  *   fence              lock or [rsp], 0
  *   fadd .. fnmadd     vadds[sd] .. vfnmsub; ucomis + jp to the canonical NaN
@@ -188,6 +188,7 @@ static void emit_cold(Compiler *c, const Cold *k)
     case COLD_BRANCH: cold_branch(c, k); break;
     case COLD_DIV: cold_div(c, k); break;
     case COLD_EVAL: cold_eval(c, k); break;
+    case COLD_GROUP: cold_group(c, k); break;
     case COLD_NAN: cold_nan(c, k); break;
     case COLD_FMA_NAN: cold_fma_nan(c, k); break;
     case COLD_MINMAX: cold_minmax(c, k); break;

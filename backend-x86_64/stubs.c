@@ -325,7 +325,7 @@ static void make_enter(StubMaker *s)
 static void make_exits(StubMaker *s)
 {
     static const u8 packed[] = {EXIT_BUDGET, EXIT_GUARD, EXIT_NEXT_PAGE};
-    static const u8 after[] = {EXIT_NEXT, EXIT_LINK};
+    static const u8 after[] = {EXIT_NEXT, EXIT_LINK, EXIT_SPLIT};
     Asm *a = &s->a;
     Stubs *stubs = &s->b->stubs;
     const bool w = s->b->config.xlen == IR_I64;
@@ -379,6 +379,20 @@ static void make_memory(StubMaker *s)
         c_call(s, (const void *)(uintptr_t)mmu_store);
         c_end(s);
         ret(a);
+
+        for (unsigned store = 0; store < 2; store++) {
+            stubs->prepare[store][size] = asm_here(a);
+            c_begin(s, true);
+            mov_rr(a, true, RSI, RDI);
+            cpu_pointer(s);
+            mov_ri(a, RDX, size);
+            mov_ri(a, RCX, store);
+            x86(a, X_LEA | X_W, R8, result, 0);
+            c_call(s, (const void *)(uintptr_t)mmu_prepare);
+            c_end(s);
+            x86(a, X_MOVZX8, RDI, result, 0);
+            ret(a);
+        }
 
         stubs->crosses[size] = asm_here(a);
         alu_mi(a, false, ALU_AND, rm_reg(R14), (s32)VIEW_PAGE_SIZE - 1);

@@ -29,6 +29,8 @@ typedef enum CpuExit {
     EXIT_TRAP,   /* trap_cause and trap_value are set, pc is the instruction that trapped */
     EXIT_GUARD,  /* a guard's state byte was 0; exit_arg is the guard's number (see IR op guard) */
     EXIT_NEXT_PAGE, /* the straddling instruction's second page changed (IR op guard_next_page) */
+    EXIT_SPLIT,     /* a group of accesses has to be checked one by one: go on at pc in a block without
+                       groups; else as EXIT_LINK */
     EXIT_HALT,      /* WFI, WRS: sleep until an interrupt is pending */
 } CpuExit;
 

@@ -251,6 +251,23 @@ bool mmu_load(CpuState *cpu, u64 va, unsigned size_log2, u64 *value)
     return true;
 }
 
+bool mmu_prepare(CpuState *cpu, u64 va, unsigned size_log2, bool store, bool *ready)
+{
+    const unsigned size = 1u << size_log2;
+    Target t;
+    va &= cpu->mmu->va_mask;
+    *ready = false;
+    if (crosses_page(va, size)) {
+        return true;
+    }
+    if (!resolve_or_trap(cpu, va, size, store ? ACCESS_STORE : ACCESS_LOAD, store ? PMP_W : PMP_R,
+                         &t)) {
+        return false;
+    }
+    *ready = table_hit(cpu->mmu, store ? VIEW_WRITE_OFFSET : VIEW_READ_OFFSET, va);
+    return true;
+}
+
 bool mmu_store(CpuState *cpu, u64 va, unsigned size_log2, u64 value)
 {
     Mmu *mmu = cpu->mmu;

@@ -52,6 +52,7 @@ struct Block {
     Link *incoming;
     u64 hash; /* of the guest bytes */
     u16 link_count;
+    bool ungrouped; /* IrBlock.ungrouped: only jumps that are linked to it lead here */
     bool straddles; /* a Tail stands in front of this record */
     Link links[];
 };
@@ -709,6 +710,7 @@ static void publish(Exec *exec, CacheRegion *r, const IrBlock *ir, const Compile
     b->incoming = NULL;
     b->link_count = (u16)code->link_count;
     b->straddles = page2 != NULL;
+    b->ungrouped = ir->ungrouped;
     b->hash = block_hash(b);
     LIST_ADD(page->blocks, b);
 
@@ -718,7 +720,9 @@ static void publish(Exec *exec, CacheRegion *r, const IrBlock *ir, const Compile
     atomic_store(&r->block_count, count + 1);
     r->code.used = ALIGN_UP(MAX(code->start + code->size + BLOCK_HEADER,
                                 r->code.used + MIN_BLOCK_SIZE), BLOCK_ALIGN);
-    page->entries->entry[b->offset / 2] = code->start;
+    if (!b->ungrouped) {
+        page->entries->entry[b->offset / 2] = code->start;
+    }
     exec->last = b;
 
     for (u32 i = 0; i < code->link_count; i++) {
@@ -726,7 +730,7 @@ static void publish(Exec *exec, CacheRegion *r, const IrBlock *ir, const Compile
         link->code = code->links[i];
         link->to = NULL;
         const u32 target = (u32)link->code.target;
-        if (target < VIEW_PAGE_SIZE && exec->config.links) {
+        if (target < VIEW_PAGE_SIZE && !link->code.ungrouped && exec->config.links) {
             const u32 entry = page->entries->entry[target / 2];
             if (entry != exec->miss) {
                 set_link(exec, link, block_at(exec, entry));
@@ -737,7 +741,7 @@ static void publish(Exec *exec, CacheRegion *r, const IrBlock *ir, const Compile
 
 /* Makes the block for pc and returns its entry point, 0 if a trap was taken instead, or the
  * instruction has to be run alone (*alone). Lock held. */
-static u32 translate(Exec *exec, ExecHart *h, CodePage *page, u64 pc, bool *alone)
+static u32 translate(Exec *exec, ExecHart *h, CodePage *page, u64 pc, bool ungrouped, bool *alone)
 {
     CpuState *cpu = h->cpu;
     u32 offset = (u32)(pc & (VIEW_PAGE_SIZE - 1));
@@ -765,6 +769,7 @@ static u32 translate(Exec *exec, ExecHart *h, CodePage *page, u64 pc, bool *alon
         ir = (IrBlock){.insns = h->insns};
         exec->ops.translate(exec->ops.opaque, page->host, offset, page2->host, 1, &ir);
     }
+    ir.ungrouped = ungrouped;
     if (log_on(LOG_IN_ASM | LOG_OP)) {
         log_block(exec, &ir, page->host, page2 ? page2->host : NULL, pc);
     }
@@ -909,9 +914,21 @@ static void link_jump(Exec *exec, u32 jump, u32 entry)
     }
 }
 
+/* The page's block for an instruction without groups of accesses. There are few of them, and jumps
+ * are linked to them. */
+static u32 ungrouped_entry(const Exec *exec, const CodePage *page, u32 offset)
+{
+    for (const Block *b = page->blocks; b; b = b->next) {
+        if (b->ungrouped && b->offset == offset) {
+            return b->start;
+        }
+    }
+    return exec->miss;
+}
+
 /* The entry point for pc; 0 if a trap was taken or the instruction has to be run alone (*alone).
  * `jump`, if not 0, is linked to it. */
-static u32 find_entry(Exec *exec, ExecHart *h, u32 jump, bool *alone)
+static u32 find_entry(Exec *exec, ExecHart *h, u32 jump, bool ungrouped, bool *alone)
 {
     CpuState *cpu = h->cpu;
     u64 pc = cpu->pc;
@@ -932,9 +949,10 @@ static u32 find_entry(Exec *exec, ExecHart *h, u32 jump, bool *alone)
         page = enter_page(exec, cpu, pc, &fetch);
     }
     exec->jumped = exec->last;
-    u32 entry = page->entries->entry[(pc & (VIEW_PAGE_SIZE - 1)) / 2];
+    const u32 offset = (u32)(pc & (VIEW_PAGE_SIZE - 1));
+    u32 entry = ungrouped ? ungrouped_entry(exec, page, offset) : page->entries->entry[offset / 2];
     if (entry == exec->miss) {
-        entry = translate(exec, h, page, pc, alone);
+        entry = translate(exec, h, page, pc, ungrouped, alone);
     }
     if (entry && jump && exec->config.links) {
         link_jump(exec, jump, entry);
@@ -951,7 +969,7 @@ static u32 next_page_changed(Exec *exec, ExecHart *h, bool *alone)
     u64 next_va = next_page_va(exec, cpu->pc);
     MmuFetch fetch;
 
-    u32 entry = find_entry(exec, h, 0, alone);
+    u32 entry = find_entry(exec, h, 0, false, alone);
     if (!entry || !fetch_page(exec, cpu, next_va, &fetch)) {
         return 0;
     }
@@ -968,7 +986,7 @@ static u32 next_page_changed(Exec *exec, ExecHart *h, bool *alone)
     g_rec_mutex_unlock(&exec->lock);
     /* The second page's execute entry is back; if the bytes or the page differ there is no block
      * now. */
-    return find_entry(exec, h, 0, alone);
+    return find_entry(exec, h, 0, false, alone);
 }
 
 /* --- running ---------------------------------------------------------------------------------- */
@@ -993,6 +1011,7 @@ CpuExit exec_run(Exec *exec, CpuState *cpu, u64 max_insns)
     u64 end = max_insns ? cpu_insns(cpu) + max_insns : 0;
     u32 jump = 0;         /* the jump to link to the next block */
     bool changed = false; /* left by EXIT_NEXT_PAGE */
+    bool split = false;   /* left by EXIT_SPLIT */
     bool inside = false;  /* left by EXIT_BUDGET: the limit falls into the block at pc */
 
     h->thread = pthread_self();
@@ -1014,16 +1033,16 @@ CpuExit exec_run(Exec *exec, CpuState *cpu, u64 max_insns)
         if (changed) {
             entry = next_page_changed(exec, h, &alone);
         } else if (!alone) {
-            entry = quick_entry(exec, cpu);
+            entry = split ? 0 : quick_entry(exec, cpu);
             if (!entry) {
-                entry = find_entry(exec, h, jump, &alone);
+                entry = find_entry(exec, h, jump, split, &alone);
             } else if (jump && exec->config.links) {
                 g_rec_mutex_lock(&exec->lock);
                 link_jump(exec, jump, entry);
                 g_rec_mutex_unlock(&exec->lock);
             }
         }
-        changed = false;
+        changed = split = false;
         if (!entry && !alone) {
             jump = 0;
             continue; /* a trap was taken: pc is its handler */
@@ -1075,10 +1094,13 @@ CpuExit exec_run(Exec *exec, CpuState *cpu, u64 max_insns)
         case EXIT_NEXT_PAGE:
             changed = true;
             break;
+        case EXIT_SPLIT:
+            split = true;
+            break;
         case EXIT_HALT:
             return exit;
         }
-        if (exit != EXIT_LINK) {
+        if (exit != EXIT_LINK && exit != EXIT_SPLIT) {
             jump = 0;
         }
     }

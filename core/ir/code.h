@@ -38,6 +38,8 @@ typedef struct CodeLink {
     u32 expect; /* cross-page: code address of the 4-byte immediate to compare with (aligned to 4);
                    else 0 */
     s32 target; /* guest target as an offset from the block's page */
+    bool ungrouped; /* leads to a block without groups of accesses (IrBlock.ungrouped); unlinked, it
+                       leaves with EXIT_SPLIT */
 } CodeLink;
 
 /* Result of a compilation. The code is at [start, start + size); `room` was checked by the backend.

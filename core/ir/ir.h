@@ -97,6 +97,7 @@ typedef struct IrBlock {
     u32 guest_insns;      /* number of `insn` records */
     u32 guest_bytes;      /* from page_offset on; contiguous unless the block follows jumps */
     bool straddles;       /* the (only) instruction continues in the next page */
+    bool ungrouped;       /* the backend must check every access by itself */
     IrType xlen;          /* IR_I32 or IR_I64 */
     const IrHelper *helpers; /* the frontend's table; `call` indexes it */
 } IrBlock;

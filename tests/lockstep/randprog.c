@@ -489,6 +489,39 @@ static void random_lr_sc(Gen *g)
                  free_reg(g) << 7 | 0x2f);
 }
 
+/* Loads and stores off one base that is not set between them, often on both sides of a page border:
+ * what generated code checks once for all. */
+static void random_group(Gen *g)
+{
+    u32 base;
+    do {
+        base = free_reg(g);
+    } while (base == 0);
+    addi(g, base, R_DATA, random_offset(g, below(g, 2)));
+    for (u32 n = 2 + below(g, 6); n; n--) {
+        const bool store = below(g, 2), fp = has_fp(g) && below(g, 4) == 0;
+        const u32 size = below(g, g->xlen_bytes == 8 || fp ? 4 : 3);
+        const s32 disp = (s32)below(g, 16) * 8 - 64 + (below(g, 8) ? 0 : (s32)below(g, 8));
+        u32 r = fp ? below(g, 32) : free_reg(g);
+        if (fp) {
+            const u32 f3 = 2 + (size & 1);
+            put32(g, store ? enc_s(0x27, f3, base, r, disp) : enc_i(0x07, f3, r, base, disp));
+        } else if (store) {
+            put32(g, enc_s(0x23, size, base, r, disp));
+        } else {
+            const bool is_unsigned = (size < 2 || (size == 2 && g->xlen_bytes == 8)) && below(g, 2);
+            put32(g, enc_i(0x03, size | (is_unsigned ? 4 : 0), r == base ? 0 : r, base, disp));
+        }
+        r = free_reg(g);
+        if (r != base && below(g, 2)) {
+            addi(g, r, free_reg(g), (s32)below(g, 100));
+        } else if (r != base && below(g, 4) == 0) { /* leaves the block in its middle, or goes on */
+            put32(g, enc_b(below(g, 2), r, free_reg(g), 8));
+            addi(g, r, r, 1);
+        }
+    }
+}
+
 static void random_csr(Gen *g)
 {
     u32 r = free_reg(g);
@@ -559,6 +592,8 @@ static void random_body(Gen *g, unsigned count, unsigned depth)
             random_loop(g);
         } else if (what < 17) {
             random_lr_sc(g);
+        } else if (what >= 20 && what < 26) {
+            random_group(g);
         } else if (what < 18 && has_fp(g)) {
             random_csr(g);
         } else if (what == 18 && depth == 0) {

@@ -1448,6 +1448,33 @@ START_TEST(addends_stay)
 }
 END_TEST
 
+/* mmu_prepare: an entry afterwards, none to be had, or the trap that the access would take. */
+START_TEST(prepare_entries)
+{
+    start(_i);
+    regime.root = new_table();
+    set_regime();
+    u64 va = 0x10000, read_only = 0x11000, device = 0x20000, nothing = 0x30000;
+    map(regime.root, va, RAM_BASE + 0x8000, 0, RWXAD);
+    map(regime.root, read_only, RAM_BASE + 0x9000, 0, V | R | A);
+    map(regime.root, device, DEV_BASE, 0, RWXAD);
+    bool ready;
+    ck_assert(mmu_prepare(&cpu, va + 4, 2, true, &ready) && ready);
+    ck_assert_uint_ne(entry(VIEW_WRITE_OFFSET, va), 0);
+    ck_assert(mmu_prepare(&cpu, read_only, 3, false, &ready) && ready);
+    ck_assert_uint_ne(entry(VIEW_READ_OFFSET, read_only), 0);
+    ck_assert(mmu_prepare(&cpu, device, 2, false, &ready) && !ready);
+    ck_assert(mmu_prepare(&cpu, va + 4094, 2, false, &ready) && !ready);
+    ck_assert(!mmu_prepare(&cpu, read_only + 8, 3, true, &ready));
+    ck_assert_uint_eq(cpu.trap_cause, 15);
+    ck_assert_uint_eq(cpu.trap_value, read_only + 8);
+    ck_assert(!mmu_prepare(&cpu, nothing, 0, false, &ready));
+    ck_assert_uint_eq(cpu.trap_cause, 13);
+    cpu.status = CPU_OK;
+    finish();
+}
+END_TEST
+
 /* ---- Crossing, atomics, cache blocks ---- */
 
 START_TEST(page_crossing)
@@ -2006,7 +2033,7 @@ int main(void)
         canonical_addresses,    fence_by_address,  fence_sv32_superpage,
         address_spaces,         sum_mxr_mprv,      feature_toggles,
         execute_entries,        pmp_partial_pages, stores_to_code,
-        addends_stay,           page_crossing,     atomics,
+        addends_stay,           prepare_entries,   page_crossing,     atomics,
         debugger,               aliases_fault,     memory_blocks,
         scattered_accesses,     hostile_tables,    random_model,
     };
