@@ -83,6 +83,7 @@ enum {
     V_MOVSS_LOAD = 0x10 | X_0F | X_F3,
     V_MOVSS_STORE = 0x11 | X_0F | X_F3,
     V_MOVAPS = 0x28 | X_0F,
+    V_MOVAPS_STORE = 0x29 | X_0F,
     V_PEXTRW = 0x15 | X_0F3A | X_66,
     V_PEXTRB = 0x14 | X_0F3A | X_66,
     V_PINSRW = 0xc4 | X_0F | X_66,

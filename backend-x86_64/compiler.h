@@ -96,6 +96,7 @@ typedef struct Stubs {
     /* r14 = va: the flags are "be" if an access of the size stays in the page. Restores r14. */
     u32 crosses[4];
     u32 atomic; /* arguments in the frame */
+    u32 zero;   /* rdi = va */
     u32 call[2][2][2]; /* [touches FP state][wants pc][may set the status] rdi = helper */
     u32 eval_fp, eval_int;
     u32 data;
@@ -180,7 +181,7 @@ typedef struct Opnd {
 /* Code that is emitted behind the block's hot part. */
 typedef enum ColdKind {
     COLD_BUDGET, COLD_EXIT, COLD_LOAD, COLD_STORE, COLD_ATOMIC, COLD_LINK, COLD_BRANCH, COLD_DIV,
-    COLD_EVAL, COLD_GROUP, COLD_NAN, COLD_FMA_NAN, COLD_MINMAX, COLD_UNBOX, COLD_CALL,
+    COLD_EVAL, COLD_GROUP, COLD_NAN, COLD_FMA_NAN, COLD_MINMAX, COLD_UNBOX, COLD_CALL, COLD_ZERO,
 } ColdKind;
 
 typedef struct Cold {
@@ -398,9 +399,11 @@ void sel_amo(Compiler *c, const IrInsn *in);
 void sel_cas(Compiler *c, const IrInsn *in);
 void sel_lr(Compiler *c, const IrInsn *in);
 void sel_sc(Compiler *c, const IrInsn *in);
+void sel_zero(Compiler *c, const IrInsn *in);
 void cold_load(Compiler *c, const Cold *k);
 void cold_store(Compiler *c, const Cold *k);
 void cold_atomic(Compiler *c, const Cold *k);
+void cold_zero(Compiler *c, const Cold *k);
 bool atomic_slow(CpuState *cpu, u64 va, u64 b, u64 d, u64 info, u64 *result);
 
 /* group.c */

@@ -655,3 +655,35 @@ bool atomic_slow(CpuState *cpu, u64 va, u64 b, u64 d, u64 info, u64 *result)
         old = seen;
     }
 }
+
+/* 64 bytes of zeros, aligned: va + addend has va's place in the page. */
+void sel_zero(Compiler *c, const IrInsn *in)
+{
+    Asm *a = &c->a;
+    const Opnd base = opnd(c, in->a);
+    const bool zx = c->val[rep(c, in->a)].flags & VAL_ZX;
+    release(c, in->a);
+    flush_ints(c);
+    Cold *k = new_cold(c, COLD_ZERO);
+    const unsigned va = address(c, &base, zx, 0);
+    lookup(c, k, va, RSI, VIEW_WRITE_OFFSET, 0);
+    k->reg = (u8)va;
+    k->packed = packed_before(c);
+    alu_rm(a, true, ALU_ADD, RSI, rm_reg(va));
+    alu_mi(a, true, ALU_AND, rm_reg(RSI), -64);
+    vex(a, V_XORPS, XSCRATCH, XSCRATCH, rm_reg(XSCRATCH), 0);
+    k->access = a->p;
+    for (s32 at = 0; at < 64; at += 16) {
+        vex2(a, V_MOVAPS_STORE, XSCRATCH, rm_mem(RSI, at));
+    }
+    k->back = a->p;
+}
+
+void cold_zero(Compiler *c, const Cold *k)
+{
+    cold_entries(c, k);
+    mov_mi(&c->a, false, rm_frame(FRAME_PACKED), (s32)k->packed);
+    load_int(c, true, RDI, &(Opnd){.kind = O_REG, .reg = k->reg});
+    call_to(&c->a, c->backend->stubs.zero);
+    bind_to(jmp_fwd(&c->a), k->back);
+}

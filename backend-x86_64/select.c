@@ -138,6 +138,7 @@ static void select_record(Compiler *c, const IrInsn *in)
     case IR_cas: sel_cas(c, in); break;
     case IR_lr: sel_lr(c, in); break;
     case IR_sc: sel_sc(c, in); break;
+    case IR_zero: sel_zero(c, in); break;
     case IR_fence:
         emit8(&c->a, 0xf0);
         alu_mi(&c->a, false, ALU_OR, rm_frame(FRAME_PACKED), 0);
@@ -194,6 +195,7 @@ static void emit_cold(Compiler *c, const Cold *k)
     case COLD_MINMAX: cold_minmax(c, k); break;
     case COLD_UNBOX: cold_unbox(c, k); break;
     case COLD_CALL: cold_call(c, k); break;
+    case COLD_ZERO: cold_zero(c, k); break;
     }
 }
 

@@ -400,6 +400,14 @@ static void make_memory(StubMaker *s)
         mov_ri(a, R14, BEXTR_INDEX);
         ret(a);
     }
+    stubs->zero = asm_here(a);
+    c_begin(s, true);
+    mov_rr(a, true, RSI, RDI);
+    cpu_pointer(s);
+    c_call(s, (const void *)(uintptr_t)mmu_zero);
+    c_end(s);
+    ret(a);
+
     static const u8 args[] = {RSI, RDX, RCX, R8};
     stubs->atomic = asm_here(a);
     c_begin(s, true);

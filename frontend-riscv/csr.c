@@ -411,6 +411,7 @@ static bool write_senvcfg(Hart *hart, unsigned number, u64 value)
 {
     (void)number;
     hart->senvcfg = legal_envcfg(hart->senvcfg, value, senvcfg_writable(hart));
+    riscv_update_zero(hart);
     return false;
 }
 
@@ -429,6 +430,7 @@ static bool write_menvcfg(Hart *hart, unsigned number, u64 value)
     }
     hart->menvcfg = legal_envcfg(old, value, m);
     bool leave = riscv_update_regime(hart);
+    riscv_update_zero(hart);
     if ((old ^ hart->menvcfg) >> ENVCFG_STCE & 1) {
         leave |= stimer_changed(hart);
     }

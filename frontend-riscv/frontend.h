@@ -10,11 +10,11 @@
 #include "core/ir/ir.h"
 #include "frontend-riscv/hart.h"
 
-/* Guards (IR op guard): on cpu.fp_ready, and on the hart's mode. */
+/* Guards (IR op guard): on cpu.fp_ready, and on what the hart's mode allows. */
 enum {
     GUARD_FP = 0,    /* an instruction that uses f registers or FP CSR state */
     GUARD_FP_RM = 1, /* one that also rounds with the dynamic mode */
-    GUARD_PRIV = 2,  /* one that U mode does not have */
+    GUARD_ILLEGAL = 2,  /* one that this mode does not have */
 };
 
 typedef enum TranslateResult {
@@ -74,7 +74,7 @@ bool riscv_take_interrupt(CpuState *cpu);
  * global enables. */
 bool riscv_wfi_wakes(CpuState *cpu);
 
-/* After EXIT_GUARD: true: go on (never for GUARD_PRIV). Either fp_ready is 1 now, or (FS is dirty, rounding mode not the
+/* After EXIT_GUARD: true: go on (never for GUARD_ILLEGAL). Either fp_ready is 1 now, or (FS is dirty, rounding mode not the
  * host's) the instruction has to be run by the interpreter. false: a trap was recorded. */
 bool riscv_guard_failed(CpuState *cpu, unsigned guard);
 

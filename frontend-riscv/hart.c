@@ -57,6 +57,7 @@ void riscv_hart_reset(Hart *hart, u64 pc)
     riscv_update_pmp(hart);
     riscv_update_regime(hart);
     riscv_update_fp(hart);
+    riscv_update_zero(hart);
 }
 
 static u8 data_priv(const Hart *hart)
@@ -65,8 +66,19 @@ static u8 data_priv(const Hart *hart)
                                                 : hart->priv;
 }
 
+void riscv_update_zero(Hart *hart)
+{
+    bool s = hart->menvcfg >> ENVCFG_CBZE & 1;
+    hart->zero_by_mode[PRIV_M] = true;
+    hart->zero_by_mode[PRIV_S] = s;
+    hart->zero_by_mode[PRIV_U] =
+        s && (!hart_has(hart, RISCV_EXT_S) || (hart->senvcfg >> ENVCFG_CBZE & 1));
+    hart->may_zero = hart->zero_by_mode[hart->priv];
+}
+
 static bool set_regime(Hart *hart, const TranslationRegime *r)
 {
+    hart->may_zero = hart->zero_by_mode[hart->priv];
     if (regime_equal(r, &hart->regime)) {
         return false;
     }
@@ -200,7 +212,7 @@ bool riscv_guard_failed(CpuState *cpu, unsigned guard)
 {
     Hart *hart = hart_of(cpu);
 
-    if (guard == GUARD_PRIV || mstatus_field(hart, MSTATUS_FS, 2) == FS_OFF ||
+    if (guard == GUARD_ILLEGAL || mstatus_field(hart, MSTATUS_FS, 2) == FS_OFF ||
         (guard == GUARD_FP_RM && cpu->frm > 4)) {
         u16 half[2] = {0, 0};
         u32 insn = 0;

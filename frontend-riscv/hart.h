@@ -86,6 +86,8 @@ typedef struct Hart {
     /* The bit of mstatus.SIE if an interrupt of S mode may be waiting for it to be set, else 0. A
      * line that rises later is seen because its device posts PENDING_INTERRUPT. */
     u64 waits_for_sie;
+    u8 may_zero;  /* whether the current mode may use cbo.zero, */
+    u8 zero_by_mode[4]; /* and each */
     u64 mstatus;  /* fields above, FS included; SD, SXL, UXL are computed on reading */
     u64 misa;
     u64 mtvec, mepc, mcause, mtval, mscratch, medeleg, mideleg, mie;

@@ -199,16 +199,14 @@ u64 helper_fence_i(CpuState *cpu, u64 a, u64 b, u64 c, u64 d)
 u64 helper_cbo(CpuState *cpu, u64 address, u64 insn, u64 c, u64 d)
 {
     (void)c, (void)d;
-    enum { INVAL = 0, ZERO = 4 };
+    enum { INVAL = 0 };
     Hart *hart = hart_of(cpu);
-    u32 op = (u32)insn >> 20;
-    u64 allow =
-        op == INVAL ? (u64)3 << ENVCFG_CBIE : (u64)1 << (op == ZERO ? ENVCFG_CBZE : ENVCFG_CBCFE);
+    u64 allow = (u32)insn >> 20 == INVAL ? (u64)3 << ENVCFG_CBIE : (u64)1 << ENVCFG_CBCFE;
 
     if ((hart->priv != PRIV_M && !(hart->menvcfg & allow)) ||
         (hart->priv == PRIV_U && hart_has(hart, RISCV_EXT_S) && !(hart->senvcfg & allow))) {
         return illegal(cpu, insn);
     }
-    mmu_cbo(cpu, address & hart_xlen_mask(hart), RISCV_CACHE_BLOCK, op == ZERO);
+    mmu_cbo(cpu, address & hart_xlen_mask(hart), RISCV_CACHE_BLOCK, false);
     return 0;
 }

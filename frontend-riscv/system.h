@@ -17,6 +17,9 @@ bool riscv_update_regime(Hart *hart);
 /* The same if nothing but priv, MPRV and MPP has changed: after traps and returns. */
 void riscv_update_mode(Hart *hart);
 
+/* From priv, menvcfg and senvcfg to may_zero. */
+void riscv_update_zero(Hart *hart);
+
 /* From pmpcfg, pmpaddr and mseccfg to the softmmu's ranges. */
 void riscv_update_pmp(Hart *hart);
 void riscv_decode_pmp(const Hart *hart, PmpState *out);

@@ -331,7 +331,7 @@ static inline void set_state(Tr *t, size_t offset, IrValue v)
 static inline void priv_guard(Tr *t)
 {
     if (!t->priv_ok) {
-        ir_0(t->b, IR_guard, IR_NOTYPE, GUARD_PRIV, (s32)offsetof(Hart, priv));
+        ir_0(t->b, IR_guard, IR_NOTYPE, GUARD_ILLEGAL, (s32)offsetof(Hart, priv));
         t->priv_ok = true;
     }
 }

@@ -92,6 +92,7 @@ static CpuExit interp_enter(void *opaque, CpuState *cpu, u32 entry, u32 *link_ju
         .store = mmu_store,
         .amo_host = mmu_amo_host,
         .lr_host = mmu_lr_host,
+        .zero = mmu_zero,
     };
     return ir_interpret(&block, cpu, &callbacks);
 }

@@ -343,9 +343,7 @@ bool mmu_cbo(CpuState *cpu, u64 va, unsigned size, bool zero)
     u64 block = ALIGN_DOWN(va, size);
     u8 *host = table_hit(mmu, zero ? VIEW_WRITE_OFFSET : VIEW_READ_OFFSET, block);
     if (host) {
-        if (zero && size == 64) { /* as always: a few instructions */
-            memset(host, 0, 64);
-        } else if (zero) {
+        if (zero) {
             memset(host, 0, size);
         }
         return true;
@@ -374,6 +372,11 @@ bool mmu_cbo(CpuState *cpu, u64 va, unsigned size, bool zero)
         memset(t.host, 0, size);
     }
     return true;
+}
+
+bool mmu_zero(CpuState *cpu, u64 va)
+{
+    return mmu_cbo(cpu, va, 64, true);
 }
 
 /* ---- Fetches and execute entries ---- */

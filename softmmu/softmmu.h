@@ -56,6 +56,8 @@ bool mmu_lr_host(CpuState *cpu, u64 va, unsigned size_log2, void **host);
  * va; `zero` needs store permission and clears it, management needs load or store permission.
  * Faults are store faults on va. */
 bool mmu_cbo(CpuState *cpu, u64 va, unsigned size, bool zero);
+/* Clears the 64 bytes around va, for the IR op zero. */
+bool mmu_zero(CpuState *cpu, u64 va);
 
 /* Instruction fetch: translates va for execution. On success the page's physical address and its
  * host memory (whole page, 4 KiB). Code can only run from RAM and ROM; elsewhere, and where PMP

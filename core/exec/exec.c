@@ -819,6 +819,7 @@ static const IrInterpreter *interpreter(const Exec *exec, IrInterpreter *callbac
         .store = mmu_store,
         .amo_host = mmu_amo_host,
         .lr_host = mmu_lr_host,
+        .zero = mmu_zero,
     };
     return callbacks;
 }

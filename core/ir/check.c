@@ -58,6 +58,7 @@ static Need need_of_operand(const IrBlock *block, const IrInsn *i, unsigned k)
     case IR_cas:
     case IR_lr:
     case IR_sc: return (Need){.bits = k == 0 ? xlen : size_bits};
+    case IR_zero:
     case IR_jump:
     case IR_trap: return (Need){.bits = xlen};
     case IR_setcc:

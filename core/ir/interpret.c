@@ -175,6 +175,11 @@ CpuExit ir_interpret(const IrBlock *block, CpuState *cpu, const IrInterpreter *c
             }
             break;
         }
+        case IR_zero:
+            if (!callbacks->zero(cpu, A & address_mask)) {
+                return leave_trap(&r);
+            }
+            break;
         case IR_amo:
         case IR_cas: {
             const unsigned size_log2 = i->aux & IR_MEM_SIZE, w = 8u << size_log2;

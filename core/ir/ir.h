@@ -176,6 +176,8 @@ typedef struct IrInterpreter {
      */
     bool (*amo_host)(CpuState *cpu, u64 va, unsigned size_log2, void **host);
     bool (*lr_host)(CpuState *cpu, u64 va, unsigned size_log2, void **host);
+    /* Clears the 64 bytes around va. False: a trap is recorded. */
+    bool (*zero)(CpuState *cpu, u64 va);
 } IrInterpreter;
 CpuExit ir_interpret(const IrBlock *block, CpuState *cpu, const IrInterpreter *callbacks);
 

@@ -250,7 +250,9 @@ INSN(cbo_flush, Zicbom, S1P, "000000000010 ..... 010 00000 0001111")
     cbo(t, o);
 }
 
+/* Kernels clear pages with it, 64 times each: inline, where the mode may. */
 INSN(cbo_zero, Zicboz, S1P, "000000000100 ..... 010 00000 0001111")
 {
-    cbo(t, o);
+    ir_0(t->b, IR_guard, IR_NOTYPE, GUARD_ILLEGAL, (s32)offsetof(Hart, may_zero));
+    ir_1(t->b, IR_zero, IR_NOTYPE, IR_NOTYPE, 0, get(t, o->rs1));
 }

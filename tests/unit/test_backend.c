@@ -143,6 +143,17 @@ bool mmu_amo_host(CpuState *cpu, u64 va, unsigned size_log2, void **host)
     return *host || cpu_trap(cpu, 15, va);
 }
 
+bool mmu_zero(CpuState *cpu, u64 va)
+{
+    w.slow_calls++;
+    u8 *host = host_of(w.xlen == IR_I32 ? (u32)va & ~63u : va & ~(u64)63, true);
+    if (!host) {
+        return cpu_trap(cpu, 15, va);
+    }
+    memset(host, 0, 64);
+    return true;
+}
+
 bool mmu_lr_host(CpuState *cpu, u64 va, unsigned size_log2, void **host)
 {
     w.slow_calls++;
@@ -345,6 +356,7 @@ static bool next_page_no(CpuState *cpu, const void *expected)
 static const IrInterpreter callbacks = {
     .next_page_ok = next_page_no,
     .load = mmu_load, .store = mmu_store, .amo_host = mmu_amo_host, .lr_host = mmu_lr_host,
+    .zero = mmu_zero,
 };
 
 static CpuState start_state(void)
@@ -1003,6 +1015,10 @@ static void random_record(IrBlock *b)
         const IrValue base =
             ir_2(b, IR_and, w.xlen, w.xlen, 0, some_address(b, &disp), ir_const(b, w.xlen, -8));
         const u16 size = (u16)below(w.xlen == IR_I64 ? 4 : 3);
+        if (!below(8)) {
+            ir_1(b, IR_zero, IR_NOTYPE, IR_NOTYPE, 0, some_address(b, &disp));
+            break;
+        }
         switch (below(4)) {
         case 0:
             v = ir_3(b, IR_cas, w.xlen, w.xlen, size, base, some(b, w.xlen), some(b, w.xlen));

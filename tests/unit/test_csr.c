@@ -68,6 +68,11 @@ bool mmu_cbo(CpuState *cpu, u64 va, unsigned size, bool zero)
     return true;
 }
 
+bool mmu_zero(CpuState *cpu, u64 va)
+{
+    return mmu_cbo(cpu, va, 64, true);
+}
+
 bool mmu_debug_read(CpuState *cpu, u64 va, void *buf, u64 len)
 {
     memcpy(buf, (char *)&seen.code + (va - cpu->pc), len);
@@ -1111,7 +1116,7 @@ static CpuExit run_insn(Hart *hart, u32 insn)
     static IrInsn records[IR_MAX_INSNS];
     u8 page[4096] = {0};
     IrBlock block = {.insns = records};
-    const IrInterpreter callbacks = {.guard_failed = riscv_guard_failed};
+    const IrInterpreter callbacks = {.guard_failed = riscv_guard_failed, .zero = mmu_zero};
     memcpy(page, &insn, 4);
     seen.code = insn;
     hart->cpu.pc = 0x2000;
@@ -1325,7 +1330,8 @@ START_TEST(cache_blocks)
                 if (ops[i].op == 0 && !(c & 1)) {
                     legal = modes[m] == PRIV_M;
                 }
-                ck_assert_uint_eq(RUN(hart, cbo, 0x1234, insn, 0, 0), legal ? CPU_OK : CPU_TRAP);
+                hart->cpu.x[5] = 0x1234;
+                ck_assert_uint_eq(run_insn(hart, insn) != EXIT_TRAP, legal);
                 count += legal;
                 ck_assert_uint_eq(seen.cbos, count);
                 if (legal) {

@@ -348,6 +348,16 @@ static bool lr_host(CpuState *cpu, u64 va, unsigned size_log2, void **host)
     return aligned_host(cpu, va, size_log2, 5, host);
 }
 
+static bool zero(CpuState *cpu, u64 va)
+{
+    for (u64 at = va & ~(u64)63; at <= (va | 63); at += 8) {
+        if (!store(cpu, at, 3, 0)) {
+            return cpu_trap(cpu, 7, va);
+        }
+    }
+    return true;
+}
+
 /* Guard 0 lets the block go on, others trap. */
 static bool guard_failed(CpuState *cpu, unsigned guard)
 {
@@ -362,7 +372,7 @@ static bool next_page_ok(CpuState *cpu, const void *wanted)
 
 static const IrInterpreter callbacks = {
     .guard_failed = guard_failed, .next_page_ok = next_page_ok, .load = load, .store = store,
-    .amo_host = amo_host, .lr_host = lr_host,
+    .amo_host = amo_host, .lr_host = lr_host, .zero = zero,
 };
 
 static u64 help_sum(CpuState *cpu, u64 a, u64 b, u64 c, u64 d)
@@ -755,7 +765,7 @@ static const char *const lines[] = {
     "v6 = fcvtmod.i64:f64 v3", "v6 = fsgnj.f32 v4, v4", "v6 = fsgnjn.f32 v4, v4",
     "v6 = fsgnjx.f32 v4, v4", "v6 = unbox.f32:f64 v3", "v6 = box.f64:f16 v5",
     "v6 = fbits.i32:f32 v4", "v6 = ffrom.f64:i64 v1", "v6 = call.i64 sum v1, v2, v3, #-7",
-    "v6 = call look", "callif.i32 sum0 v2, #5", "insn @0x14 2", "guard $0x230 1", "guard_next_page",
+    "v6 = call look", "callif.i32 sum0 v2, #5", "zero v1", "insn @0x14 2", "guard $0x230 1", "guard_next_page",
     "br.i32 geu v1, v2, @0x20", "goto @-0x7ffffffe", "jump v1", "next @0x1000", "leave",
     "trap v1 2",
 };
