@@ -68,25 +68,22 @@ static void map_registers(Backend *b)
     }
 }
 
-static OpClass class_of(IrOp op)
+static u8 flags_of(IrOp op)
 {
     const IrOpInfo *info = &ir_op_info[op];
     if (info->may_trap || info->ends || info->leaves) {
-        return OPC_BARRIER;
-    }
-    if (op == IR_getreg || op == IR_setreg || op == IR_insn) {
-        return op == IR_getreg ? OPC_GETREG : op == IR_setreg ? OPC_SETREG : OPC_NOTHING;
+        return OP_BARRIER;
     }
     if ((op >= IR_add && op < IR_select) || op == IR_box) {
-        return OPC_PROPAGATES;
+        return OP_DROPS | OP_PROPAGATES;
     }
-    return info->pure || op == IR_getstate || op == IR_pcrel ? OPC_PURE : OPC_OTHER;
+    return info->pure || op == IR_getstate || op == IR_pcrel ? OP_DROPS : 0;
 }
 
 static void describe_ops(Backend *b)
 {
     for (unsigned op = 0; op < IR_OP_COUNT; op++) {
-        b->info[op] = (OpInfo){(u8)class_of((IrOp)op), (u8)strlen(ir_op_info[op].operands)};
+        b->info[op] = (OpInfo){flags_of((IrOp)op), (u8)strlen(ir_op_info[op].operands)};
     }
 }
 

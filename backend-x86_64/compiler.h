@@ -121,18 +121,15 @@ typedef enum Data {
     DATA_COUNT,
 } Data;
 
-/* What the backward pass does with an operation. */
-typedef enum OpClass {
-    OPC_PURE,       /* may be dropped if nobody uses the value */
-    OPC_PROPAGATES, /* ... and a hint for the result is one for the first operand, too */
-    OPC_OTHER,
-    OPC_BARRIER,    /* guest state is seen: it must be what has been set before */
-    OPC_GETREG, OPC_SETREG,
-    OPC_NOTHING,    /* neither operands nor value matter */
-} OpClass;
+/* What the backward pass has to know about an operation other than insn, getreg, setreg. */
+enum {
+    OP_DROPS = 1,      /* it may be dropped if nobody uses the value */
+    OP_PROPAGATES = 2, /* a hint for the result is one for the first operand, too */
+    OP_BARRIER = 4,    /* guest state is seen: it must be what has been set before */
+};
 
 typedef struct OpInfo {
-    u8 class; /* OpClass */
+    u8 flags; /* OP_* */
     u8 operands;
 } OpInfo;
 

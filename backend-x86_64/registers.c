@@ -31,11 +31,11 @@ typedef struct Behind {
  * computed there. */
 static inline void take_hint(Val *v, const Behind *behind)
 {
-    const int slot = v->setslot;
-    if (slot >= 0 && behind->barrier > v->hint_at && behind->next_set[slot] == v->hint_at &&
-        behind->next_get[slot] > v->hint_at) {
-        v->hint = (s8)slot;
-    }
+    const unsigned slot = (u8)v->setslot % SLOTS; /* -1: any, the test says no */
+    const bool free = (v->setslot >= 0) & (behind->barrier > v->hint_at) &
+                      (behind->next_set[slot] == v->hint_at) &
+                      (behind->next_get[slot] > v->hint_at);
+    v->hint = free ? v->setslot : -1;
 }
 
 static inline void count_uses(Val *val, const IrInsn *in, unsigned operands)
@@ -82,10 +82,11 @@ void backward_pass(Compiler *c)
     for (u32 i = block->count; i-- > 0;) {
         in--;
         v--;
-        const OpInfo op = info[in->op];
-        switch ((OpClass)op.class) {
-        case OPC_NOTHING: break;
-        case OPC_GETREG: {
+        /* The most frequent operations first: a comparison is known sooner than a jump table. */
+        if (in->op == IR_insn) {
+            continue;
+        }
+        if (in->op == IR_getreg) {
             const int slot = slot_of(in->imm);
             if (!v->uses) {
                 v->loc = LOC_DEAD;
@@ -93,16 +94,16 @@ void backward_pass(Compiler *c)
                 behind.next_get[slot] = (u16)i;
                 behind.overwritten &= ~((u64)1 << slot);
             }
-            break;
+            continue;
         }
-        case OPC_SETREG: {
+        if (in->op == IR_setreg) {
             const int slot = slot_of(in->imm);
             Val *x = &val[in->a];
             if (slot >= 0) {
                 behind.reach.open &= ~(u32)((u64)1 << slot);
                 if (behind.overwritten >> slot & 1) {
                     v->loc = LOC_DEAD;
-                    break;
+                    continue;
                 }
                 behind.overwritten |= (u64)1 << slot;
                 behind.next_set[slot] = (u16)i;
@@ -110,28 +111,15 @@ void backward_pass(Compiler *c)
                 x->hint_at = (u16)i;
             }
             x->uses++;
-            break;
+            continue;
         }
-        case OPC_PURE:
-        case OPC_PROPAGATES:
-            if (!v->uses) {
-                v->loc = LOC_DEAD;
-                break;
-            }
-            take_hint(v, &behind);
-            count_uses(val, in, op.operands);
-            if (v->hint >= 0 && op.class == OPC_PROPAGATES && val[in->a].uses == 1) {
-                /* The first operand is in the way of nobody: the same register will do for it. */
-                val[in->a].setslot = v->hint;
-                val[in->a].hint_at = v->hint_at;
-            }
-            break;
-        case OPC_OTHER:
-            take_hint(v, &behind);
-            count_uses(val, in, op.operands);
-            break;
-        case OPC_BARRIER:
-            take_hint(v, &behind);
+        const OpInfo op = info[in->op];
+        if ((op.flags & OP_DROPS) && unlikely(!v->uses)) {
+            v->loc = LOC_DEAD;
+            continue;
+        }
+        take_hint(v, &behind);
+        if (op.flags & OP_BARRIER) {
             count_uses(val, in, in->op == IR_call ? block->helpers[in->aux].args : op.operands);
             behind.barrier = (u16)i;
             behind.overwritten = 0;
@@ -145,7 +133,13 @@ void backward_pass(Compiler *c)
             } else if (in->op == IR_call || in->op == IR_callif) {
                 behind.reach.open = 0;
             }
-            break;
+            continue;
+        }
+        count_uses(val, in, op.operands);
+        if ((op.flags & OP_PROPAGATES) && v->hint >= 0 && val[in->a].uses == 1) {
+            /* The first operand is in the way of nobody: the same register will do for it. */
+            val[in->a].setslot = v->hint;
+            val[in->a].hint_at = v->hint_at;
         }
     }
 }

@@ -235,6 +235,9 @@ static inline bool is_set_already(Compiler *c, const IrInsn *in)
     if (in->type != IR_I64 || slot < 0 || v->loc != LOC_HOME || v->home != slot) {
         return false;
     }
+    if (c->group.slot == slot) {
+        group_end(c);
+    }
     c->home_flags[slot] = v->flags;
     v->uses--;
     return true;
