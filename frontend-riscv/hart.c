@@ -76,23 +76,21 @@ void riscv_update_zero(Hart *hart)
     hart->may_zero = hart->zero_by_mode[hart->priv];
 }
 
-static bool set_regime(Hart *hart, const TranslationRegime *r)
-{
-    hart->may_zero = hart->zero_by_mode[hart->priv];
-    if (regime_equal(r, &hart->regime)) {
-        return false;
-    }
-    hart->regime = *r;
-    mmu_set_regime(&hart->cpu, r);
-    return true;
-}
-
+/* (No copy of the whole: words read just after bytes in them were written stall the host.) */
 void riscv_update_mode(Hart *hart)
 {
-    TranslationRegime r = hart->regime;
-    r.fetch_priv = hart->priv;
-    r.data_priv = data_priv(hart);
-    set_regime(hart, &r);
+    TranslationRegime *r = &hart->regime;
+    const u8 data = data_priv(hart);
+    const bool sum = mstatus_field(hart, MSTATUS_SUM, 1), mxr = mstatus_field(hart, MSTATUS_MXR, 1);
+
+    hart->may_zero = hart->zero_by_mode[hart->priv];
+    if (r->fetch_priv != hart->priv || r->data_priv != data || r->sum != sum || r->mxr != mxr) {
+        r->fetch_priv = hart->priv;
+        r->data_priv = data;
+        r->sum = sum;
+        r->mxr = mxr;
+        mmu_set_mode(&hart->cpu, hart->priv, data, sum, mxr);
+    }
 }
 
 bool riscv_update_regime(Hart *hart)
@@ -119,7 +117,13 @@ bool riscv_update_regime(Hart *hart)
     r.napot = hart_has(hart, RISCV_EXT_Svnapot);
     r.rv32 = rv32;
 
-    return set_regime(hart, &r);
+    hart->may_zero = hart->zero_by_mode[hart->priv];
+    if (regime_equal(&r, &hart->regime)) {
+        return false;
+    }
+    hart->regime = r;
+    mmu_set_regime(&hart->cpu, &r);
+    return true;
 }
 
 bool riscv_update_fp(Hart *hart)

@@ -106,10 +106,7 @@ u64 helper_sstatus_changed(CpuState *cpu, u64 a, u64 b, u64 c, u64 d)
 {
     (void)a, (void)b, (void)c, (void)d;
     Hart *hart = hart_of(cpu);
-    if (mstatus_field(hart, MSTATUS_SUM, 1) != hart->regime.sum ||
-        mstatus_field(hart, MSTATUS_MXR, 1) != hart->regime.mxr) {
-        riscv_update_regime(hart);
-    }
+    riscv_update_mode(hart);
     riscv_update_fp(hart);
     return hart->waits_for_sie && riscv_check_interrupt(hart) ? leave_next(cpu) : 0;
 }

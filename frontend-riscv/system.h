@@ -14,7 +14,7 @@ enum { RISCV_CACHE_BLOCK = 64 }; /* bytes, Zicbom and Zicboz */
 /* From priv, satp, mstatus and menvcfg to the softmmu's view. True if it changed: code that runs
  * has to leave, since the view that it runs in is no longer the current one. */
 bool riscv_update_regime(Hart *hart);
-/* The same if nothing but priv, MPRV and MPP has changed: after traps and returns. */
+/* The same if nothing but priv and mstatus has changed: after traps and returns. */
 void riscv_update_mode(Hart *hart);
 
 /* From priv, menvcfg and senvcfg to may_zero. */

@@ -81,6 +81,17 @@ void mmu_set_regime(CpuState *cpu, const TranslationRegime *regime)
     cpu->view = mmu->view->read_table;
 }
 
+void mmu_set_mode(CpuState *cpu, u8 fetch_priv, u8 data_priv, bool sum, bool mxr)
+{
+    Mmu *mmu = cpu->mmu;
+    mmu->regime.fetch_priv = fetch_priv;
+    mmu->regime.data_priv = data_priv;
+    mmu->regime.sum = sum;
+    mmu->regime.mxr = mxr;
+    mmu->view = view_select(mmu);
+    cpu->view = mmu->view->read_table;
+}
+
 void mmu_set_pmp(CpuState *cpu, const PmpState *pmp)
 {
     Mmu *mmu = cpu->mmu;

@@ -29,6 +29,8 @@ void mmu_free(Mmu *mmu);
 /* Selects the view that fits the regime (made or recycled as needed) and sets cpu->view. Cheap when
  * the view exists. */
 void mmu_set_regime(CpuState *cpu, const TranslationRegime *regime);
+/* The same where only these fields change: fast, for every trap and every access to user memory. */
+void mmu_set_mode(CpuState *cpu, u8 fetch_priv, u8 data_priv, bool sum, bool mxr);
 /* Replaces the PMP state and flushes all views of the hart if it changed. Copies *pmp. */
 void mmu_set_pmp(CpuState *cpu, const PmpState *pmp);
 

@@ -36,6 +36,16 @@ void mmu_set_regime(CpuState *cpu, const TranslationRegime *regime)
     seen.regimes++;
 }
 
+void mmu_set_mode(CpuState *cpu, u8 fetch_priv, u8 data_priv, bool sum, bool mxr)
+{
+    (void)cpu;
+    seen.regime.fetch_priv = fetch_priv;
+    seen.regime.data_priv = data_priv;
+    seen.regime.sum = sum;
+    seen.regime.mxr = mxr;
+    seen.regimes++;
+}
+
 void mmu_set_pmp(CpuState *cpu, const PmpState *pmp)
 {
     (void)cpu;

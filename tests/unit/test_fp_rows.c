@@ -14,6 +14,11 @@
 /* No softmmu: memory is a few bytes at address 0, and code is never read back. */
 static u8 memory[64];
 
+void mmu_set_mode(CpuState *cpu, u8 fetch_priv, u8 data_priv, bool sum, bool mxr)
+{
+    (void)cpu, (void)fetch_priv, (void)data_priv, (void)sum, (void)mxr;
+}
+
 void mmu_set_regime(CpuState *cpu, const TranslationRegime *regime)
 {
     (void)cpu, (void)regime;

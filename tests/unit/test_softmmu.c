@@ -45,6 +45,7 @@ static Bus *bus;
 static Mmu *mmu;
 static Region *ram, *high, *rom;
 static TranslationRegime regime;
+static TranslationRegime mmu_regime_seen; /* what the softmmu was told last */
 static PmpState pmp;
 static u64 next_table;
 
@@ -136,8 +137,21 @@ static void tag(u64 pa, u64 len)
     }
 }
 
+/* By either way, if the fast one will do. */
 static void set_regime(void)
 {
+    const TranslationRegime *now = &mmu_regime_seen;
+    TranslationRegime same = regime;
+    same.fetch_priv = now->fetch_priv;
+    same.data_priv = now->data_priv;
+    same.sum = now->sum;
+    same.mxr = now->mxr;
+    if (regime_equal(&same, now) && below(2)) {
+        mmu_set_mode(&cpu, regime.fetch_priv, regime.data_priv, regime.sum, regime.mxr);
+        mmu_regime_seen = regime;
+        return;
+    }
+    mmu_regime_seen = regime;
     mmu_set_regime(&cpu, &regime);
 }
 
@@ -162,6 +176,7 @@ static void start(int explicit_test)
     tag(HIGH_BASE, HIGH_SIZE);
     tag(ROM_BASE, ROM_SIZE);
     next_table = TABLES;
+    mmu_regime_seen = (TranslationRegime){.fetch_priv = PRIV_M, .data_priv = PRIV_M};
     regime = (TranslationRegime){
         .mode = PAGING_SV39, .fetch_priv = PRIV_S, .data_priv = PRIV_S, .napot = true};
     memset(&pmp, 0, sizeof(pmp));
