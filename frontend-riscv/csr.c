@@ -111,12 +111,21 @@ enum {
     COUNTERS = 1 << COUNTER_CY | 1 << COUNTER_TM | 1 << COUNTER_IR
 };
 
-static bool check_counter(const Hart *hart, unsigned number, u8 priv)
+static inline bool counter_enabled(const Hart *hart, unsigned n, u8 priv)
 {
-    unsigned n = number & 31;
     return priv == PRIV_M ||
            ((hart->mcounteren >> n & 1) &&
             (priv == PRIV_S || !hart_has(hart, RISCV_EXT_S) || (hart->scounteren >> n & 1)));
+}
+
+static bool check_counter(const Hart *hart, unsigned number, u8 priv)
+{
+    return counter_enabled(hart, number & 31, priv);
+}
+
+bool riscv_time_enabled(const Hart *hart)
+{
+    return counter_enabled(hart, COUNTER_TM, hart->priv);
 }
 
 static u64 *counter_offset(Hart *hart, unsigned n)

@@ -37,6 +37,9 @@ unsigned riscv_csr_traits(unsigned number);
  * and which bits a write changes. */
 bool riscv_csr_field(unsigned number, u64 ext, size_t *offset, u64 *mask);
 
+/* Whether the hart's mode may read the counter `time`, on a hart that has it. */
+bool riscv_time_enabled(const Hart *hart);
+
 /* sstatus is bits of Hart.mstatus: those that are seen, but for SD, and those that a write changes,
  * on a hart with extensions `ext`; and what is seen besides on RV64. */
 u64 riscv_sstatus_readable(void);

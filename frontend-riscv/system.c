@@ -55,6 +55,14 @@ u64 helper_csr_read_counter(CpuState *cpu, u64 insn, u64 b, u64 c, u64 d)
     return helper_csr_read(cpu, insn, b, c, d);
 }
 
+u64 helper_rdtime(CpuState *cpu, u64 insn, u64 b, u64 c, u64 d)
+{
+    (void)b, (void)c, (void)d;
+    Hart *hart = hart_of(cpu);
+    return riscv_time_enabled(hart) ? hart->callbacks->read_time(cpu->machine)
+                                    : illegal(cpu, insn);
+}
+
 u64 helper_csr_read_fp(CpuState *cpu, u64 insn, u64 b, u64 c, u64 d)
 {
     return helper_csr_read(cpu, insn, b, c, d);

@@ -44,6 +44,7 @@ struct Machine {
     HartModel *model;
     HartCallbacks callbacks;
     u64 start_ns;            /* of CLOCK_MONOTONIC when the machine was made */
+    u64 tick_ns;             /* of the time CSR */
     _Atomic s64 time_offset; /* the time CSR is the ticks since then plus this */
 
     Bus *bus;

@@ -318,8 +318,9 @@ static bool assemble(Machine *m, GError **err)
             "-signature needs a kernel ELF with the symbols begin_signature and end_signature");
     }
 
+    m->tick_ns = 1000000000 / m->model->timebase_hz;
     m->start_ns = 0;
-    m->start_ns = machine_time(m) * (1000000000 / m->model->timebase_hz);
+    m->start_ns = machine_time(m) * m->tick_ns;
     m->bus = bus_new();
     if (!make_memory(m, err) || !make_harts(m, err)) {
         return false;

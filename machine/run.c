@@ -68,11 +68,6 @@ void hart_kick(CpuState *cpu)
 
 /* ---- Time ----------------------------------------------------------------------------------- */
 
-static u64 tick_ns(const Machine *machine)
-{
-    return NS_PER_S / machine->model->timebase_hz;
-}
-
 static u64 now_ns(void)
 {
     struct timespec now;
@@ -82,7 +77,7 @@ static u64 now_ns(void)
 
 u64 machine_time(Machine *machine)
 {
-    return (now_ns() - machine->start_ns) / tick_ns(machine) +
+    return (now_ns() - machine->start_ns) / machine->tick_ns +
            (u64)atomic_load(&machine->time_offset);
 }
 
@@ -93,7 +88,7 @@ static void set_timer(MachineHart *h, unsigned timer)
     const Machine *m = h->machine;
     u64 deadline = h->deadlines[timer];
     s128 ns =
-        ((s128)deadline - atomic_load(&m->time_offset)) * (s128)tick_ns(m) + (s128)m->start_ns;
+        ((s128)deadline - atomic_load(&m->time_offset)) * (s128)m->tick_ns + (s128)m->start_ns;
     struct itimerspec when = {0};
     if (deadline != ~(u64)0 && ns <= G_MAXINT64) {
         ns = MAX(ns, 1); /* 0 would switch the timer off */
@@ -133,7 +128,7 @@ static void timer_fired(MachineHart *h)
 
 void machine_set_time(Machine *m, u64 ticks)
 {
-    atomic_store(&m->time_offset, (s64)(ticks - (now_ns() - m->start_ns) / tick_ns(m)));
+    atomic_store(&m->time_offset, (s64)(ticks - (now_ns() - m->start_ns) / m->tick_ns));
     for (unsigned i = 0; i < m->hart_count; i++) {
         MachineHart *h = &m->harts[i];
         hart_set_timecmp(h, h->deadlines[TIMER_M]);

@@ -6,7 +6,7 @@
 #include "frontend-riscv/csr.h"
 #include "frontend-riscv/translate.h"
 
-enum { CSR_FFLAGS = 0x001, FUNCT3_WRITES = 1 /* csrrw, csrrwi; the low two bits of funct3 */ };
+enum { CSR_FFLAGS = 0x001, CSR_TIME = 0xc01, FUNCT3_WRITES = 1 /* csrrw, csrrwi; the low two bits of funct3 */ };
 
 /* fflags is read and replaced around every comparison that must not raise flags: inline, as state that generated
  * code knows. Bits set or cleared one by one are rarer and take the helper. */
@@ -113,7 +113,10 @@ static void csr(Tr *t, const Operands *o, bool write, IrValue operand)
     if (!(traits & CSR_EXISTS)) {
         end_illegal(t);
     } else if (!write) {
-        RiscvHelper h = traits & CSR_FP       ? H_csr_read_fp
+        /* Programs ask for the time often. */
+        bool time = o->imm == CSR_TIME && !is_rv32(t) && has(t, RISCV_EXT_Zicntr);
+        RiscvHelper h = time                  ? H_rdtime
+                        : traits & CSR_FP     ? H_csr_read_fp
                         : traits & CSR_COUNTS ? H_csr_read_counter
                                               : H_csr_read;
         put(t, o->rd, call_imm(t, h, IR_NONE, IR_NONE, IR_NONE, insn));

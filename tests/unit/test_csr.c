@@ -1207,6 +1207,26 @@ START_TEST(inline_accesses)
 }
 END_TEST
 
+/* `time` has a helper of its own. */
+START_TEST(reading_the_time)
+{
+    for (unsigned c = 0; c < 12; c++) {
+        static const u8 modes[] = {PRIV_U, PRIV_S, PRIV_M};
+        Hart *hart = new_hart("max");
+        const u32 insn = csr_insn("time", 2, 5, 0);
+        u64 value;
+        set_csr(hart, "mcounteren", c & 1 ? 2 : 5);
+        set_csr(hart, "scounteren", c & 2 ? 2 : 5);
+        set_priv(hart, modes[c / 4]);
+        seen.time = 1234567;
+        const bool legal = try_read(hart, number("time"), &value);
+        ck_assert_uint_eq(run_insn(hart, insn) != EXIT_TRAP, legal);
+        ck_assert_uint_eq(legal ? hart->cpu.x[5] : hart->cpu.trap_value, legal ? seen.time : insn);
+        drop(hart);
+    }
+}
+END_TEST
+
 START_TEST(calls_and_returns)
 {
     static const struct {
@@ -1407,6 +1427,7 @@ int main(void)
     tcase_add_test(tc, smepmp_sticky);
     tcase_add_test(tc, csr_helpers);
     tcase_add_loop_test(tc, inline_accesses, 0, 3);
+    tcase_add_test(tc, reading_the_time);
     tcase_add_test(tc, calls_and_returns);
     tcase_add_test(tc, wait_for_interrupt);
     tcase_add_test(tc, fences);
