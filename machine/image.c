@@ -8,15 +8,19 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 
+#include "core/base/bits.h"
 #include "core/base/error.h"
 
 #ifndef EM_RISCV
 #define EM_RISCV 243
 #endif
+
+enum { HUGE_PAGE = 2 << 20 };
 
 typedef struct Span {
     const u8 *bytes;
@@ -68,6 +72,11 @@ GBytes *image_read_file(const char *path, const char *what, u64 limit, GError **
     u64 room = S_ISREG(st.st_mode) && (u64)st.st_size <= limit ? (u64)st.st_size + 1 : 65536;
     u64 size = 0;
     u8 *buffer = g_try_malloc(room);
+    if (buffer && room > 2 * HUGE_PAGE) { /* a kernel: spare it some thousand page faults */
+        u64 first = ALIGN_UP((u64)(uintptr_t)buffer, HUGE_PAGE);
+        u64 end = ALIGN_DOWN((u64)(uintptr_t)buffer + room, HUGE_PAGE);
+        madvise((void *)(uintptr_t)first, end - first, MADV_HUGEPAGE);
+    }
     const char *problem = buffer ? NULL : "there is not enough memory for it";
     if (S_ISREG(st.st_mode) && (u64)st.st_size > limit) {
         problem = too_large;
