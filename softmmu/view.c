@@ -35,6 +35,7 @@ enum {
     NODE_FIRST = 1 << 10,  /* capacity for nodes, which doubles up to the maximum */
     NODE_MAX = 1 << 20,
     HUGE_LEAF_LOG2 = 11, /* leaves from here on are looked for in the whole view */
+    AT_ONCE = 32,
 };
 
 /* ---- Reservation ---- */
@@ -333,12 +334,16 @@ void view_flush_address(Mmu *mmu, View *v, u64 va, bool keep_global)
     u64 index = view_index(va);
     drop_if_same_leaf(mmu, node_at(v, index), index, keep_global);
     if (v->big_leaves[index >> 18] && is_touched(v, TABLE_NODES, index)) {
-        /* Most of the page's nodes do not exist: look at four at once. */
+        /* Most of the page's nodes do not exist: look at many at once. */
         u64 first = ALIGN_DOWN(index, NODES_PER_HOST_PAGE);
-        for (u64 i = first; i < first + NODES_PER_HOST_PAGE; i += 4) {
-            const u32 *four = &v->nodes[i];
-            if (four[0] | four[1] | four[2] | four[3]) {
-                for (u64 k = i; k < i + 4; k++) {
+        for (u64 i = first; i < first + NODES_PER_HOST_PAGE; i += AT_ONCE) {
+            u64 two, any = 0;
+            for (u64 k = i; k < i + AT_ONCE; k += 2) {
+                memcpy(&two, &v->nodes[k], sizeof(two));
+                any |= two;
+            }
+            if (any) {
+                for (u64 k = i; k < i + AT_ONCE; k++) {
                     drop_if_same_leaf(mmu, v->nodes[k], index, keep_global);
                 }
             }
