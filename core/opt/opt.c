@@ -179,7 +179,34 @@ static u32 fold_extend(Opt *o, IrInsn *insn)
     if (!is_signed && is_zext(o, insn->a, from)) {
         return insn->a;
     }
+    /* ... and with ext_M x in a register, the same */
+    while (extended_from(definition(o, insn->a)->op) >= from) {
+        insn->a = definition(o, insn->a)->a;
+    }
     return KEEP;
+}
+
+/* (x << k) >> k -> an extension of x's low bits, which is how compilers write it without Zba and Zbb.
+ * The shift to the left is mostly an instruction of its own. */
+static bool fold_shifts(const Opt *o, IrInsn *insn, unsigned k)
+{
+    const unsigned bits = ir_type_bits(insn->type), left = bits - k;
+    const IrInsn *shl = definition(o, insn->a);
+    if (shl->op != IR_shl || shl->type != insn->type || !is_const(o, shl->b) ||
+        ((u64)o->insns[shl->b].imm64 & (bits - 1)) != k) {
+        return false;
+    }
+    const bool is_signed = insn->op == IR_sar;
+    if (left == 32 && bits == 64) {
+        make_unary(insn, is_signed ? IR_sext32 : IR_zext32, shl->a);
+    } else if (left == 16) {
+        make_unary(insn, is_signed ? IR_sext16 : IR_zext16, shl->a);
+    } else if (left == 8) {
+        make_unary(insn, is_signed ? IR_sext8 : IR_zext8, shl->a);
+    } else {
+        return false;
+    }
+    return true;
 }
 
 /* A constant operand on the right: x op k. */
@@ -235,9 +262,13 @@ static u32 fold_right_const(Opt *o, IrInsn *insn)
     case IR_orn:
         /* x | ~-1 -> x, x | ~0 -> -1 */
         return k == -1 ? insn->a : k == 0 ? make_const(insn, type, ~(u64)0) : KEEP;
-    case IR_shl:
     case IR_shr:
     case IR_sar:
+        if (fold_shifts(o, insn, (unsigned)k & (ir_type_bits(type) - 1))) {
+            return fold_extend(o, insn);
+        }
+        /* fall through */
+    case IR_shl:
     case IR_rol:
     case IR_ror:
         /* x shifted by 0 -> x */

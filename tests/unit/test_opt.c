@@ -156,6 +156,20 @@ static const struct {
      K(1) "setreg.i64 x5, v2\nv3 = call.i64 regs\nv9 = getreg.i64 x5" LOOK},
     {K(1) "setreg.i64 x5, v2\nv3 = call.i64 fp(v2)\nv9 = getreg.i64 x5" LOOK,
      K(1) "setreg.i64 x5, v2\nv3 = call.i64 fp(v2)\nv9 = const.i64 #1" LOOK},
+    /* Extensions made of two shifts, in one instruction or two. */
+    {P K(32) "v3 = shl.i64 v0, v2\nv9 = shr.i64 v3, v2" LOOK, P "v9 = zext32.i64 v0" LOOK},
+    {P K(48) "v3 = shl.i64 v0, v2\nsetreg.i64 x12, v3\ninsn @0x14 4\nv4 = getreg.i64 x12\n"
+     "v9 = sar.i64 v4, v2" LOOK,
+     P "insn @0x14 4\nv9 = sext16.i64 v0" LOOK},
+    {P K(56) "v3 = shl.i64 v0, v2\nv9 = shr.i64 v3, v2" LOOK, P "v9 = zext8.i64 v0" LOOK},
+    {P "v2 = const.i64 #33\nv3 = shl.i64 v0, v2\nv9 = shr.i64 v3, v2" LOOK,
+     P "v2 = const.i64 #33\nv3 = shl.i64 v0, v2\nv9 = shr.i64 v3, v2" LOOK},
+    {P "v2 = const.i64 #32\nv3 = shl.i64 v0, v2\nv4 = const.i64 #31\nv9 = shr.i64 v3, v4" LOOK,
+     P "v2 = const.i64 #32\nv3 = shl.i64 v0, v2\nv4 = const.i64 #31\nv9 = shr.i64 v3, v4" LOOK},
+    /* An extension of a register that holds a wider one. */
+    {P "v3 = sext32.i64 v0\nsetreg.i64 x12, v3\ninsn @0x14 4\nv4 = getreg.i64 x12\n"
+     "v9 = zext32.i64 v4" LOOK,
+     P "insn @0x14 4\nv9 = zext32.i64 v0" LOOK},
     /* Addresses. */
     {P K(16) "v3 = add.i64 v0, v2\nv9 = ld.i64 u8 [v3+8]" LOOK, P "v9 = ld.i64 u8 [v0+24]" LOOK},
     {P K(-16) "v3 = add.i64 v0, v2\nv4 = add.i64 v3, v2\nst.i64 u8 [v4], v0",
