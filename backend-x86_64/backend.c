@@ -118,8 +118,8 @@ void backend_set_find_block(Backend *backend, BackendFindBlock fn, void *opaque)
     backend->find_block = fn;
 }
 
-bool backend_compile(Backend *backend, const IrBlock *block, u32 next_page_expected, u32 at,
-                     u32 room, CompiledBlock *out)
+bool backend_compile(Backend *backend, const IrBlock *block, u32 next_page_expected,
+                     const CodeRoom *room, CompiledBlock *out)
 {
     static GPrivate compiler_key = G_PRIVATE_INIT(free);
     Compiler *c = g_private_get(&compiler_key);
@@ -137,8 +137,9 @@ bool backend_compile(Backend *backend, const IrBlock *block, u32 next_page_expec
     c->backend = backend;
     c->block = block;
     c->out = out;
-    c->start = code_writable(&backend->config.space, at);
-    c->limit = c->start + room;
+    c->start = code_writable(&backend->config.space, room->at);
+    c->limit = c->start + room->size;
+    c->room = room;
     c->a = (Asm){.p = c->start, .exec_delta = (u64)backend->config.space.write_delta};
     c->next_page_expected = next_page_expected;
     c->offset = block->page_offset;
@@ -147,7 +148,7 @@ bool backend_compile(Backend *backend, const IrBlock *block, u32 next_page_expec
     c->next_int = 0;
     c->next_xmm = 12;
     c->x64 = block->xlen == IR_I64;
-    out->start = at;
+    out->start = room->at;
     out->link_count = 0;
     return compile_block(c);
 }

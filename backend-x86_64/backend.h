@@ -47,12 +47,11 @@ bool backend_host_ok(GError **err);
 Backend *backend_new(const BackendConfig *config, GError **err);
 void backend_free(Backend *backend);
 
-/* Compiles `block` at code address `at` with `room` bytes free there (writable through the write
- * mapping). Returns false if the room does not suffice (nothing is published; try elsewhere). Any
+/* Compiles `block` into `room` (writable through the write mapping). Returns false if the room does not suffice (nothing is published; try elsewhere). Any
  * thread; two threads may compile at once. `next_page_expected`: for blocks with guard_next_page:
  * the address that the next page's execute entry must lead to. */
-bool backend_compile(Backend *backend, const IrBlock *block, u32 next_page_expected, u32 at,
-                     u32 room, CompiledBlock *out);
+bool backend_compile(Backend *backend, const IrBlock *block, u32 next_page_expected,
+                     const CodeRoom *room, CompiledBlock *out);
 
 /* The code address to put where a page has no block (leaves with EXIT_NEXT; pc = the address that
  * was jumped to). */

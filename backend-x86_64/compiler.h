@@ -227,7 +227,8 @@ typedef struct Compiler {
     const Backend *backend;
     const IrBlock *block;
     CompiledBlock *out;
-    u8 *start, *limit;
+    const CodeRoom *room;
+    u8 *start, *limit; /* limit: of the part that is being written */
     u32 index;        /* record in progress */
     u32 next_page_expected;
     u32 insns_started; /* guest instructions begun */

@@ -269,6 +269,19 @@ static inline bool emits_nothing(Compiler *c, const IrInsn *in, u32 i)
     return false;
 }
 
+/* The hot part is written; what follows goes to the cold one's place, if it has one. */
+static void begin_cold(Compiler *c)
+{
+    CompiledBlock *out = c->out;
+    out->size = asm_here(&c->a) - out->start;
+    out->cold = out->cold_size = 0;
+    if (c->room->cold_size) {
+        out->cold = c->room->cold_at;
+        c->a.p = code_writable(&c->backend->config.space, out->cold);
+        c->limit = c->a.p + c->room->cold_size;
+    }
+}
+
 bool compile_block(Compiler *c)
 {
     const IrBlock *block = c->block;
@@ -292,6 +305,7 @@ bool compile_block(Compiler *c)
         select_record(c, in);
         op_end(c);
     }
+    begin_cold(c);
     for (u32 i = 0; i < c->cold_count; i++) {
         if (c->limit - c->a.p < COLD_MARGIN) {
             return false;
@@ -312,6 +326,10 @@ bool compile_block(Compiler *c)
         memcpy(c->a.p, c->faults, sizeof(Fault) * c->fault_count);
         c->a.p += sizeof(Fault) * c->fault_count;
     }
-    c->out->size = (u32)(c->a.p - c->start);
+    if (c->room->cold_size) {
+        c->out->cold_size = asm_here(&c->a) - c->out->cold;
+    } else {
+        c->out->size = asm_here(&c->a) - c->out->start;
+    }
     return true;
 }

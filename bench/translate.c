@@ -105,7 +105,7 @@ static void translate_all(Work *w, const u8 *code, size_t size, Stage last)
         }
         w->records += block.count;
         if (last >= EMIT) {
-            while (!backend_compile(w->backend, &block, 0, at, end - at, &out)) {
+            while (!backend_compile(w->backend, &block, 0, &(CodeRoom){.at = at, .size = end - at}, &out)) {
                 at = w->first_code;
             }
             w->bytes += out.size;

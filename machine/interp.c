@@ -36,12 +36,12 @@ void interp_free(Interp *interp)
     g_free(interp);
 }
 
-static bool interp_compile(void *opaque, const IrBlock *block, u32 next_page_expected, u32 at,
-                           u32 room, CompiledBlock *out)
+static bool interp_compile(void *opaque, const IrBlock *block, u32 next_page_expected,
+                           const CodeRoom *room, CompiledBlock *out)
 {
     Interp *interp = opaque;
-    u32 start = (u32)ALIGN_UP((u64)at, 16);
-    if (start - at + sizeof(InterpBlock) + block->count * sizeof(IrInsn) > room) {
+    u32 start = (u32)ALIGN_UP((u64)room->at, 16);
+    if (start - room->at + sizeof(InterpBlock) + block->count * sizeof(IrInsn) > room->size) {
         return false;
     }
     InterpBlock *copy = code_writable(&interp->space, start);

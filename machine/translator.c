@@ -53,10 +53,10 @@ static void disassemble(void *opaque, FILE *out, const IrBlock *block, const u8 
     }
 }
 
-static bool t1_compile(void *backend, const IrBlock *block, u32 next_page_expected, u32 at,
-                       u32 room, CompiledBlock *out)
+static bool t1_compile(void *backend, const IrBlock *block, u32 next_page_expected,
+                       const CodeRoom *room, CompiledBlock *out)
 {
-    return backend_compile(backend, block, next_page_expected, at, room, out);
+    return backend_compile(backend, block, next_page_expected, room, out);
 }
 
 static u32 t1_miss_stub(const void *backend)

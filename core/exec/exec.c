@@ -16,6 +16,9 @@
  * handler (a kernel without FENCE.I copies one program after the other into the same frames), or
  * the next time it is entered through here.
  *
+ * A block's code is in two parts: the hot part, and apart from it what seldom runs, so that the hot parts
+ * of all blocks are close together.
+ *
  * The code cache is a ring of regions. When it is full the oldest region's blocks are
  * forgotten: links into them are undone, entry points cleared.
  */
@@ -46,6 +49,7 @@ typedef struct Link {
  * host's price for new memory is high: they are kept small. */
 struct Block {
     u32 start, size, tables;
+    u32 cold, cold_size;
     u16 offset, bytes; /* of the guest code: in `page`, and on in the next page if it straddles */
     CodePage *page;
     Block *next, **prev; /* of the blocks of `page`; prev is NULL when the block has been dropped */
@@ -100,6 +104,7 @@ typedef struct Area {
 
 typedef struct CacheRegion {
     Area code;    /* used: the start of the next block, behind its header */
+    Area cold;    /* their cold parts; may be full before the code is */
     Area records; /* Blocks; may be full before the code is */
     u32 *blocks;  /* places of the records, from records.start in words of 8 bytes, in ascending
                      order of Block.start; room for all that can fit */
@@ -177,8 +182,8 @@ static void prefault(gpointer start, gpointer opaque)
     const Exec *exec = opaque;
     const u64 address = (u64)(uintptr_t)start;
     const CacheRegion *first = &exec->regions[0], *last = &exec->regions[REGIONS - 1];
-    if (address >= first->code.start && address < last->code.end) {
-        const u64 size = MIN(PREFAULT, last->code.end - address);
+    if (address >= first->code.start && address < last->cold.end) {
+        const u64 size = MIN(PREFAULT, last->cold.end - address);
         madvise(code_writable(&exec->space, address), size, MADV_POPULATE_WRITE);
         madvise(start, size, MADV_POPULATE_READ);
     } else if (address >= first->records.start && address < last->records.end) {
@@ -230,7 +235,7 @@ static Block *region_block(const CacheRegion *r, u32 i)
 
 static bool block_holds(const Block *b, u32 address)
 {
-    return address >= b->start && address < b->start + b->size;
+    return address - b->start < b->size || address - b->cold < b->cold_size;
 }
 
 /* The block that a code address is in, dropped ones too. */
@@ -238,13 +243,15 @@ static Block *find_block(const Exec *exec, u32 address)
 {
     for (unsigned i = 0; i < REGIONS; i++) {
         const CacheRegion *r = &exec->regions[i];
-        if (address < r->code.start || address >= r->code.end) {
+        if (address < r->code.start || address >= r->cold.end) {
             continue;
         }
+        const bool cold = address >= r->cold.start;
         u32 lo = 0, hi = atomic_load(&r->block_count);
         while (lo < hi) { /* the last block that starts at or below address */
             u32 mid = (lo + hi) / 2;
-            if (region_block(r, mid)->start <= address) {
+            const Block *b = region_block(r, mid);
+            if ((cold ? b->cold : b->start) <= address) {
                 lo = mid + 1;
             } else {
                 hi = mid;
@@ -524,6 +531,7 @@ void exec_trap_return(Exec *exec, CpuState *cpu)
 static void region_reset(CacheRegion *r)
 {
     r->code.used = ALIGN_UP(r->code.start + BLOCK_HEADER, BLOCK_ALIGN);
+    r->cold.used = r->cold.start;
     r->records.used = r->records.start;
 }
 
@@ -657,8 +665,12 @@ static void log_compiled(Exec *exec, const IrBlock *ir, const CompiledBlock *cod
         ir_print(log_file(), ir);
     }
     if (log_on(LOG_OUT_ASM) && exec->ops.disassemble_host) {
-        fprintf(log_file(), "OUT: 0x%016" PRIx64 " [%u bytes]\n", pc, code->size);
+        fprintf(log_file(), "OUT: 0x%016" PRIx64 " [%u bytes]\n", pc,
+                code->size + code->cold_size);
         exec->ops.disassemble_host(log_file(), exec->ops.backend, code->start, code->size);
+        if (code->cold_size) {
+            exec->ops.disassemble_host(log_file(), exec->ops.backend, code->cold, code->cold_size);
+        }
     }
     log_unlock();
 }
@@ -670,10 +682,15 @@ static CacheRegion *compile(Exec *exec, const IrBlock *ir, u32 next_page_expecte
     CacheRegion *r = &exec->regions[exec->current];
     for (unsigned tries = 0;; tries++) {
         area_prefault(exec, &r->code, PREFAULT);
+        area_prefault(exec, &r->cold, PREFAULT);
         area_prefault(exec, &r->records, PREFAULT);
+        const CodeRoom room = {.at = (u32)r->code.used,
+                               .size = (u32)(r->code.end - r->code.used),
+                               .cold_at = (u32)r->cold.used,
+                               .cold_size = (u32)(r->cold.end - r->cold.used)};
         if (r->records.used + MAX_RECORD <= r->records.end && r->code.used < r->code.end &&
-            exec->ops.compile(exec->ops.backend, ir, next_page_expected, (u32)r->code.used,
-                              (u32)(r->code.end - r->code.used), code)) {
+            r->cold.used < r->cold.end &&
+            exec->ops.compile(exec->ops.backend, ir, next_page_expected, &room, code)) {
             return r;
         }
         g_assert(tries < 2); /* an empty region holds any block */
@@ -704,6 +721,8 @@ static void publish(Exec *exec, CacheRegion *r, const IrBlock *ir, const Compile
     b->start = code->start;
     b->size = code->size;
     b->tables = code->tables;
+    b->cold = code->cold_size ? code->cold : (u32)r->cold.used;
+    b->cold_size = code->cold_size;
     b->offset = (u16)ir->page_offset;
     b->bytes = (u16)ir->guest_bytes;
     b->page = page;
@@ -720,6 +739,7 @@ static void publish(Exec *exec, CacheRegion *r, const IrBlock *ir, const Compile
     atomic_store(&r->block_count, count + 1);
     r->code.used = ALIGN_UP(MAX(code->start + code->size + BLOCK_HEADER,
                                 r->code.used + MIN_BLOCK_SIZE), BLOCK_ALIGN);
+    r->cold.used = ALIGN_UP(b->cold + b->cold_size, 4);
     if (!b->ungrouped) {
         page->entries->entry[b->offset / 2] = code->start;
     }
@@ -798,6 +818,9 @@ static u32 translate(Exec *exec, ExecHart *h, CodePage *page, u64 pc, bool ungro
 
     if (exec->config.perf_map) {
         fprintf(exec->config.perf_map, "%x %x guest_%" PRIx64 "\n", code.start, code.size, pc);
+        if (code.cold_size) {
+            fprintf(exec->config.perf_map, "%x %x cold_%" PRIx64 "\n", code.cold, code.cold_size, pc);
+        }
         fflush(exec->config.perf_map);
     }
     return code.start;
@@ -1160,7 +1183,9 @@ Exec *exec_new(const ExecOps *ops, const ExecConfig *config, const CodeSpace *sp
     u64 records = (u64)(uintptr_t)exec->records_map;
     for (unsigned i = 0; i < REGIONS; i++, code += size, records += records_size) {
         CacheRegion *r = &exec->regions[i];
-        r->code = (Area){.start = code, .end = code + size, .prefaulted = code};
+        const u64 cold = code + ALIGN_UP(size * 5 / 9, 4096);
+        r->code = (Area){.start = code, .end = cold, .prefaulted = code};
+        r->cold = (Area){.start = cold, .end = code + size, .prefaulted = cold};
         r->records = (Area){.start = records, .end = records + records_size, .prefaulted = records};
         region_reset(r);
         r->blocks = mmap(NULL, size / MIN_BLOCK_SIZE * sizeof(u32), PROT_READ | PROT_WRITE,

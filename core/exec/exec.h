@@ -33,8 +33,8 @@ typedef struct ExecOps {
 
     /* Backend; `backend` is passed to them. See backend-x86_64/backend.h for the contracts. */
     void *backend;
-    bool (*compile)(void *backend, const IrBlock *block, u32 next_page_expected, u32 at, u32 room,
-                    CompiledBlock *out);
+    bool (*compile)(void *backend, const IrBlock *block, u32 next_page_expected,
+                    const CodeRoom *room, CompiledBlock *out);
     u32 (*miss_stub)(const void *backend);
     CpuExit (*enter)(void *backend, CpuState *cpu, u32 entry, u32 *link_jump);
     void (*link)(const void *backend, const CodeLink *link, u32 target, u32 page);

@@ -42,10 +42,17 @@ typedef struct CodeLink {
                        leaves with EXIT_SPLIT */
 } CodeLink;
 
-/* Result of a compilation. The code is at [start, start + size); `room` was checked by the backend.
- */
+/* Where a block may be written. What seldom runs, the cold part, stands apart, so that the code that
+ * runs is close together. */
+typedef struct CodeRoom {
+    u32 at, size; /* code address, aligned to 4, and bytes */
+    u32 cold_at, cold_size; /* above; size 0: the cold part follows the hot one */
+} CodeRoom;
+
+/* Result of a compilation: the code is at [start, start + size) and [cold, cold + cold_size). */
 typedef struct CompiledBlock {
-    u32 start, size;  /* size includes the backend's own tables behind the code */
+    u32 start, size;
+    u32 cold, cold_size; /* with the backend's own tables; 0, 0 if all is in the first part */
     u32 tables;       /* code address of those tables (backend's format), 0: none */
     u32 link_count;
     CodeLink links[CODE_MAX_LINKS];

@@ -158,8 +158,8 @@ static void print_case(const Case *c)
     printf("-- x86-64\n");
     Backend *backend = new_backend(model);
     CompiledBlock code;
-    if (!backend_compile(backend, &block, 0, (u32)(uintptr_t)space.exec + STUB_AREA,
-                         SPACE - STUB_AREA, &code)) {
+    const CodeRoom room = {.at = (u32)(uintptr_t)space.exec + STUB_AREA, .size = SPACE - STUB_AREA};
+    if (!backend_compile(backend, &block, 0, &room, &code)) {
         g_error("%s: not compiled", c->name);
     }
     print_host(backend, &code, &block);

@@ -340,7 +340,7 @@ static void compile(const IrBlock *b)
     if (w.next_code + (256 << 10) > (u32)(uintptr_t)w.space.exec + CODE_BYTES) {
         w.next_code = (u32)(uintptr_t)w.space.exec + BACKEND_STUB_AREA;
     }
-    ck_assert(backend_compile(w.backend, b, 0, w.next_code, 256 << 10, &compiled));
+    ck_assert(backend_compile(w.backend, b, 0, &(CodeRoom){w.next_code, 256 << 10, 0, 0}, &compiled));
     ck_assert_uint_le(compiled.size, 256 << 10);
     w.block_start = compiled.start;
     w.block_tables = compiled.tables;
@@ -1500,7 +1500,8 @@ static void control(void)
         mark(b, 4094);
         ir_0(b, IR_guard_next_page, IR_NOTYPE, 0, 0);
         ir_0(b, IR_goto, IR_NOTYPE, 0, 4098);
-        ck_assert(backend_compile(w.backend, b, pages[1], w.next_code, 64 << 10, &compiled));
+        ck_assert(backend_compile(w.backend, b, pages[1], &(CodeRoom){w.next_code, 64 << 10, 0, 0},
+                                  &compiled));
         cpu = start_state();
         cpu.pc = CODE_VA + 4094;
         const CpuExit e = backend_enter(w.backend, &cpu, compiled.start, &link);
@@ -1568,7 +1569,7 @@ START_TEST(test_room)
         u8 *behind = code_writable(&w.space, at + room);
         memset(behind, 0x5a, 4096);
         CompiledBlock out;
-        fits = backend_compile(w.backend, b, 0, at, room, &out);
+        fits = backend_compile(w.backend, b, 0, &(CodeRoom){at, room, 0, 0}, &out);
         ck_assert(!fits || out.size <= room);
         for (unsigned i = 0; i < 4096; i++) {
             ck_assert_uint_eq(behind[i], 0x5a);
