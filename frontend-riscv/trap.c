@@ -103,6 +103,9 @@ void riscv_update_stip(Hart *hart)
 {
     hart->stip = (hart->menvcfg >> ENVCFG_STCE & 1) &&
                  hart->callbacks->read_time(hart->cpu.machine) >= hart->stimecmp;
+    if (hart->stip) { /* whoever enables interrupts now has to look */
+        hart->waits_for_sie = (u64)1 << MSTATUS_SIE;
+    }
 }
 
 u64 riscv_mip(Hart *hart)

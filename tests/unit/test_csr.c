@@ -1207,6 +1207,28 @@ START_TEST(inline_accesses)
 }
 END_TEST
 
+/* A timer interrupt that sip shows already comes right when it is enabled. */
+START_TEST(enabling_the_timer)
+{
+    Hart *hart = new_hart("max");
+    const u32 enable = csr_insn("sstatus", 6, 0, 1 << MSTATUS_SIE);
+    set_csr(hart, "mideleg", 0x222);
+    set_csr(hart, "mie", 0x222);
+    set_csr(hart, "menvcfg", (u64)1 << ENVCFG_STCE);
+    set_csr(hart, "stimecmp", 300);
+    set_priv(hart, PRIV_S);
+    ck_assert_uint_ne(run_insn(hart, enable), EXIT_NEXT);
+    ck_assert_uint_eq(atomic_load(&hart->cpu.pending), 0);
+    set_csr(hart, "sstatus", 0);
+    seen.time = 300;
+    ck_assert_uint_eq(get_csr(hart, "sip"), 1 << IRQ_STI);
+    ck_assert_uint_eq(run_insn(hart, enable), EXIT_NEXT);
+    ck_assert_uint_eq(hart->cpu.pc, 0x2004);
+    ck_assert_uint_eq(atomic_load(&hart->cpu.pending), PENDING_INTERRUPT);
+    drop(hart);
+}
+END_TEST
+
 /* `time` has a helper of its own. */
 START_TEST(reading_the_time)
 {
@@ -1427,6 +1449,7 @@ int main(void)
     tcase_add_test(tc, smepmp_sticky);
     tcase_add_test(tc, csr_helpers);
     tcase_add_loop_test(tc, inline_accesses, 0, 3);
+    tcase_add_test(tc, enabling_the_timer);
     tcase_add_test(tc, reading_the_time);
     tcase_add_test(tc, calls_and_returns);
     tcase_add_test(tc, wait_for_interrupt);
