@@ -381,6 +381,34 @@ ALWAYS_INLINE u8 *jmp_fwd(Asm *a)
     return a->p - 4;
 }
 
+ALWAYS_INLINE u8 *call_fwd(Asm *a)
+{
+    emit8(a, 0xe8);
+    emit32(a, 0);
+    return a->p - 4;
+}
+
+ALWAYS_INLINE void push(Asm *a, unsigned reg)
+{
+    if (reg >= 8) {
+        emit8(a, 0x41);
+    }
+    emit8(a, 0x50 | (reg & 7));
+}
+
+ALWAYS_INLINE void pop(Asm *a, unsigned reg)
+{
+    if (reg >= 8) {
+        emit8(a, 0x41);
+    }
+    emit8(a, 0x58 | (reg & 7));
+}
+
+ALWAYS_INLINE void ret(Asm *a)
+{
+    emit8(a, 0xc3);
+}
+
 /* Makes the jump whose displacement is at `at` lead to `target` (an address in the writable
  * mapping). */
 ALWAYS_INLINE void bind_to(u8 *at, const u8 *target)

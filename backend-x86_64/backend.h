@@ -4,7 +4,7 @@
  *
  * Register assignment, the same at every block boundary (so a jump between blocks moves nothing):
  *   rbp       cpu + 128 bytes           r15      cpu->view
- *   r14       the translator's own      rdi rsi r13  scratch      rsp  host stack
+ *   r14       the translator's own      rdi rsi r13  scratch      rsp  guest calls in progress
  *   rax rbx rcx rdx r8-r12              nine hot integer registers
  *   xmm0-11   hot f registers           xmm12-15 scratch
  */

@@ -9,7 +9,7 @@
  *               overwritten while the value is still needed is it copied away
  *   LOC_TEMP    in rdi, rsi or r13; `home` says whether a guest register in memory holds the same
  *   LOC_XTEMP   in xmm12, xmm13 or xmm14
- *   LOC_SPILL   on the host stack
+ *   LOC_SPILL   in CpuState's frame
  * Operations compute straight into a mapped guest register when the backward pass has found that a
  * setreg of it follows before anything can observe the register (Val.hint).
  */
@@ -27,6 +27,9 @@ enum {
     MAPPED_FLOATS = 12,
     XSCRATCH = 15, /* xmm15 belongs to the operation in progress */
     CPU_ANCHOR = 128, /* rbp - CpuState: what comes first has 8-bit displacements */
+    /* Bytes for the guest calls in progress, 16 each: about as many as a CPU remembers the return
+     * addresses of. Their addresses have this bit set. */
+    STACK_DEPTH = 16384,
     SCRATCH_INTS = 3,
     SCRATCH_MASK = 1 << RDI | 1 << RSI | 1 << R13,
     /* In r14: bextr by it gives the table index of an address. */
@@ -37,7 +40,7 @@ enum {
     MAX_COLD = 3 * IR_MAX_INSNS,
 };
 
-/* The host stack frame of generated code, from rsp. A called stub sees it 8 bytes higher. */
+/* CpuState.frame, by byte offset. */
 enum {
     FRAME_PACKED = 0,      /* u32: page offset of the instruction | instructions to refund << 12 */
     FRAME_RESULT = 8,
@@ -50,7 +53,7 @@ enum {
     FRAME_SPILL = 112,     /* one word per value, at most */
     FRAME_SIZE = FRAME_SPILL + 8 * IR_MAX_INSNS,
 };
-_Static_assert(FRAME_SIZE % 16 == 0, "calls from stubs are aligned");
+_Static_assert(FRAME_SIZE <= 8 * CPU_FRAME_WORDS, "CpuState has room");
 
 static inline s32 cpu_disp(u32 offset)
 {
@@ -64,7 +67,7 @@ static inline Rm rm_cpu(u32 offset)
 
 static inline Rm rm_frame(s32 offset)
 {
-    return rm_mem(RSP, offset);
+    return rm_cpu((u32)offsetof(CpuState, frame) + (u32)offset);
 }
 #define RM_BUDGET rm_cpu(offsetof(CpuState, budget))
 #define RM_PAGE rm_cpu(offsetof(CpuState, code_page))
@@ -90,6 +93,7 @@ typedef struct Stubs {
     /* After one (next, link): esi = target as page offset, edi = link. */
     u32 exit_after[EXIT_HALT + 1];
     u32 exit_jump;         /* rdi = target address: EXIT_NEXT */
+    u32 return_miss;       /* rdi = target address of a return that matches no call */
     u32 exit_status;       /* esi = packed: the helper's status decides (leave) */
     u32 load[4], store[4]; /* rdi = va, rsi = value */
     u32 prepare[2][4]; /* [store][size] rdi = va; edi = whether there is an entry now */
@@ -179,6 +183,7 @@ typedef struct Opnd {
 typedef enum ColdKind {
     COLD_BUDGET, COLD_EXIT, COLD_LOAD, COLD_STORE, COLD_ATOMIC, COLD_LINK, COLD_BRANCH, COLD_DIV,
     COLD_EVAL, COLD_GROUP, COLD_NAN, COLD_FMA_NAN, COLD_MINMAX, COLD_UNBOX, COLD_CALL, COLD_ZERO,
+    COLD_STACK,
 } ColdKind;
 
 typedef struct Cold {
@@ -319,6 +324,11 @@ static inline void op_end(Compiler *c)
     }
 }
 
+static inline Opnd opnd_frame(s32 offset)
+{
+    return (Opnd){.kind = O_MEM, .reg = RBP, .disp = rm_frame(offset).disp};
+}
+
 /* Where a value is. Scratch registers in use count as busy until the operation ends. */
 static inline Opnd opnd(Compiler *c, IrValue value)
 {
@@ -340,7 +350,7 @@ static inline Opnd opnd(Compiler *c, IrValue value)
         return (Opnd){.kind = O_XMM, .reg = v->reg};
     }
     g_assert(v->loc == LOC_SPILL);
-    return (Opnd){.kind = O_MEM, .reg = RSP, .disp = (s32)(FRAME_SPILL + 8 * v->spill)};
+    return opnd_frame(FRAME_SPILL + 8 * v->spill);
 }
 
 /* One use of a value is done. */
@@ -420,7 +430,7 @@ static inline void group_end(Compiler *c)
 /* control.c */
 void emit_entry(Compiler *c);
 void sel_br(Compiler *c, const IrInsn *in);
-void sel_goto(Compiler *c, s32 target);
+void sel_goto(Compiler *c, const IrInsn *in);
 void sel_jump(Compiler *c, const IrInsn *in);
 void sel_next(Compiler *c, const IrInsn *in);
 void sel_leave(Compiler *c);
@@ -435,6 +445,11 @@ void cold_link(Compiler *c, const Cold *k);
 void cold_branch(Compiler *c, const Cold *k);
 void jump_ungrouped(Compiler *c, u32 packed); /* to the same instruction in a block without groups */
 void cold_call(Compiler *c, const Cold *k);
+void cold_stack(Compiler *c, const Cold *k);
+void forget_calls(Asm *a); /* empties the stack of guest calls in progress */
+/* The jump (or call) to guest address rdi through the execute table; `none`: where to go if there is no
+ * entry. */
+void jump_to_rdi(Asm *a, bool x64, u32 none, bool call);
 u32 packed_before(const Compiler *c); /* for leaving before the current instruction */
 u32 unfinished_after(const Compiler *c); /* instructions to refund when leaving after it */
 

@@ -87,22 +87,22 @@ static Cold *new_link(Compiler *c, const u8 *field, s32 target)
     return k;
 }
 
-static bool links_left(const Compiler *c)
+static bool links_left(const Compiler *c, u32 n)
 {
-    return c->out->link_count < CODE_MAX_LINKS;
+    return c->out->link_count + n <= CODE_MAX_LINKS;
 }
 
-/* A direct jump to page offset `target`, unconditional. */
-static void direct_jump(Compiler *c, s32 target)
+/* A direct jump (or call) to page offset `target`, unconditional. */
+static void direct_jump(Compiler *c, s32 target, bool call)
 {
     Asm *a = &c->a;
-    if (!links_left(c)) {
+    if (!links_left(c, 1)) {
         leave_at(c, EXIT_NEXT, target, 0);
         return;
     }
     if (in_page(target)) {
         align_ahead(c, 1);
-        u8 *field = jmp_fwd(a);
+        u8 *field = call ? call_fwd(a) : jmp_fwd(a);
         new_link(c, field, target)->slow[0] = field;
         return;
     }
@@ -121,7 +121,7 @@ static void direct_jump(Compiler *c, s32 target)
     u8 *other = jcc_fwd(a, CC_NE);
     x86(a, X_MOV_STORE | X_W, RDI, RM_PAGE, 0);
     align_ahead(c, 1);
-    u8 *field = jmp_fwd(a);
+    u8 *field = call ? call_fwd(a) : jmp_fwd(a);
     Cold *k = new_link(c, field, target);
     k->slow[0] = field;
     k->slow[1] = other;
@@ -147,10 +147,83 @@ void cold_link(Compiler *c, const Cold *k)
     leave_at(c, link->ungrouped ? EXIT_SPLIT : EXIT_LINK, k->target, link->jump);
 }
 
-void sel_goto(Compiler *c, s32 target)
+/*
+ * Guest calls in progress, on the host stack. A call pushes the guest's return address and does a host
+ * call: so the host predicts the return. At the return address stands the landing pad, which takes the
+ * guest's address away again, says which page is running, and goes on by a link like any other. A
+ * return whose target is the guest address on top is a host return; another one (longjmp, another
+ * coroutine, the first return after code was left) forgets all calls and is an indirect jump. At the
+ * bottom stands an address that no return has.
+ *
+ * Leaving generated code forgets them, too. So mappings, privilege and code may change there without a
+ * thought for the landing pads.
+ */
+static bool calls(const Compiler *c, const IrInsn *in)
+{
+    return (in->aux & IR_CALL_BYTES) && links_left(c, 2);
+}
+
+static s32 return_offset(const Compiler *c, const IrInsn *in)
+{
+    return (s32)c->offset + (in->aux & IR_CALL_BYTES);
+}
+
+/* Pushes the return address; `spare` is a register for it unless it still is in one. */
+static void push_return(Compiler *c, const IrInsn *in, unsigned spare)
+{
+    static const u8 scratch[SCRATCH_INTS] = {RDI, RSI, R13};
+    Asm *a = &c->a;
+    const s32 offset = return_offset(c, in);
+    x86(a, 0xf7, 0, rm_reg(RSP), 4);
+    emit32(a, STACK_DEPTH);
+    Cold *k = new_cold(c, COLD_STACK);
+    k->slow[0] = jcc_fwd(a, CC_E);
+    k->back = a->p;
+    for (unsigned i = 0; i < SCRATCH_INTS; i++) {
+        const unsigned r = scratch[i];
+        const IrValue v = c->owner[r] != IR_NONE ? c->owner[r] : c->ghost[r];
+        if (v != IR_NONE && c->block->insns[v].op == IR_pcrel &&
+            c->block->insns[v].type == c->block->xlen && c->block->insns[v].imm == offset) {
+            push(a, r);
+            return;
+        }
+    }
+    load_page(c, spare, offset);
+    push(a, spare);
+}
+
+void forget_calls(Asm *a)
+{
+    x86(a, X_MOV_LOAD | X_W, RSP, rm_cpu(offsetof(CpuState, stack_base)), 0);
+}
+
+void cold_stack(Compiler *c, const Cold *k)
+{
+    bind(&c->a, k->slow[0]);
+    forget_calls(&c->a);
+    bind_to(jmp_fwd(&c->a), k->back);
+}
+
+/* What stands behind a host call. */
+static void landing_pad(Compiler *c, const IrInsn *in)
+{
+    const s32 offset = return_offset(c, in);
+    pop(&c->a, RDI);
+    alu_mi(&c->a, c->x64, ALU_SUB, rm_reg(RDI), offset);
+    x86(&c->a, X_MOV_STORE | X_W, RDI, RM_PAGE, 0);
+    direct_jump(c, offset, false);
+}
+
+void sel_goto(Compiler *c, const IrInsn *in)
 {
     refund(c, unfinished_after(c));
-    direct_jump(c, target);
+    if (calls(c, in)) {
+        push_return(c, in, RDI);
+        direct_jump(c, in->imm, true);
+        landing_pad(c, in);
+    } else {
+        direct_jump(c, in->imm, false);
+    }
 }
 
 void sel_br(Compiler *c, const IrInsn *in)
@@ -162,7 +235,7 @@ void sel_br(Compiler *c, const IrInsn *in)
     release(c, in->b);
     op_end(c);
     const u32 n = unfinished_after(c);
-    if (in_page(in->imm) && n == 0 && links_left(c)) {
+    if (in_page(in->imm) && n == 0 && links_left(c, 1)) {
         /* Padding goes in front of the comparison, so that it fuses with the jump. */
         const unsigned pad = -(asm_here(a) + 2) & 3;
         if (pad) {
@@ -186,7 +259,7 @@ void cold_branch(Compiler *c, const Cold *k)
 {
     bind(&c->a, k->slow[0]);
     refund(c, k->packed);
-    direct_jump(c, k->target);
+    direct_jump(c, k->target, false);
 }
 
 void jump_ungrouped(Compiler *c, u32 packed)
@@ -194,7 +267,7 @@ void jump_ungrouped(Compiler *c, u32 packed)
     Asm *a = &c->a;
     const s32 target = (s32)(packed & (VIEW_PAGE_SIZE - 1));
     refund(c, packed >> VIEW_PAGE_SHIFT);
-    if (!links_left(c)) {
+    if (!links_left(c, 1)) {
         leave_at(c, EXIT_SPLIT, target, 0);
         return;
     }
@@ -206,37 +279,55 @@ void jump_ungrouped(Compiler *c, u32 packed)
 }
 
 /*
- * Indirect jump: rdi = target, whose bits 63:38 must all be the same. The entry leads to the page's
- * descriptor: its word for the target is the code address.
+ * The target's bits 63:38 must all be the same. The entry leads to the page's descriptor: its word for
+ * the target is the code address.
  */
+void jump_to_rdi(Asm *a, bool x64, u32 none, bool call)
+{
+    if (x64) {
+        mov_rr(a, true, RSI, RDI);
+        shift_i(a, true, 7, RSI, VIEW_PAGE_SHIFT + VIEW_INDEX_BITS - 1);
+        alu_mi(a, true, ALU_ADD, rm_reg(RSI), 1);
+        alu_mi(a, true, ALU_CMP, rm_reg(RSI), 1);
+        jcc_to(a, CC_A, none);
+    }
+    vex(a, V_BEXTR | X_W, RSI, R14, rm_reg(RDI), 0);
+    x86(a, X_MOV_LOAD | X_W, RSI, rm_index(R15, RSI, 3, (s32)VIEW_EXEC_OFFSET), 0);
+    x86(a, X_TEST | X_W, RSI, rm_reg(RSI), 0);
+    jcc_to(a, CC_E, none);
+    x86(a, X_MOV_LOAD, RSI, rm_index(RSI, RDI, 1, 0), 0);
+    mov_rr(a, x64, R13, RDI);
+    alu_mi(a, x64, ALU_AND, rm_reg(R13), -(s32)VIEW_PAGE_SIZE);
+    x86(a, X_MOV_STORE | X_W, R13, RM_PAGE, 0);
+    x86(a, 0xff, call ? 2 : 4, rm_reg(RSI), 0);
+}
+
 void sel_jump(Compiler *c, const IrInsn *in)
 {
     Asm *a = &c->a;
     const Stubs *stubs = &c->backend->stubs;
     const Opnd target = opnd(c, in->a);
+    const bool call = calls(c, in);
     release(c, in->a);
+    refund(c, unfinished_after(c));
+    if (call) {
+        push_return(c, in, is_reg(&target, R13) ? RDI : R13);
+    }
     if (target.kind == O_REG && !c->x64) {
         mov_rr(a, false, RDI, target.reg); /* clears bits 63:32, too */
     } else {
         load_int(c, c->x64, RDI, &target);
     }
-    refund(c, unfinished_after(c));
-    if (c->x64) {
-        mov_rr(a, true, RSI, RDI);
-        shift_i(a, true, 7, RSI, VIEW_PAGE_SHIFT + VIEW_INDEX_BITS - 1);
-        alu_mi(a, true, ALU_ADD, rm_reg(RSI), 1);
-        alu_mi(a, true, ALU_CMP, rm_reg(RSI), 1);
-        jcc_to(a, CC_A, stubs->exit_jump);
+    if (in->aux & IR_RETURN) {
+        alu_rm(a, true, ALU_CMP, RDI, rm_mem(RSP, 8));
+        jcc_to(a, CC_NE, stubs->return_miss);
+        ret(a);
+        return;
     }
-    vex(a, V_BEXTR | X_W, RSI, R14, rm_reg(RDI), 0);
-    x86(a, X_MOV_LOAD | X_W, RSI, rm_index(R15, RSI, 3, (s32)VIEW_EXEC_OFFSET), 0);
-    x86(a, X_TEST | X_W, RSI, rm_reg(RSI), 0);
-    jcc_to(a, CC_E, stubs->exit_jump);
-    x86(a, X_MOV_LOAD, RSI, rm_index(RSI, RDI, 1, 0), 0);
-    mov_rr(a, c->x64, R13, RDI);
-    alu_mi(a, c->x64, ALU_AND, rm_reg(R13), -(s32)VIEW_PAGE_SIZE);
-    x86(a, X_MOV_STORE | X_W, R13, RM_PAGE, 0);
-    x86(a, 0xff, 4, rm_reg(RSI), 0);
+    jump_to_rdi(a, c->x64, stubs->exit_jump, call);
+    if (call) {
+        landing_pad(c, in);
+    }
 }
 
 void sel_next(Compiler *c, const IrInsn *in)
@@ -365,7 +456,7 @@ void sel_call(Compiler *c, const IrInsn *in)
     if (!c->val[c->index].uses) {
         return;
     }
-    const Opnd result = {.kind = O_MEM, .reg = RSP, .disp = FRAME_RESULT};
+    const Opnd result = opnd_frame(FRAME_RESULT);
     if (ir_type_is_int((IrType)in->type)) {
         const int d = dest_int(c, NULL, NULL);
         load_int(c, in->type == IR_I64, (unsigned)d, &result);

@@ -334,7 +334,7 @@ static void sel_div(Compiler *c, const IrInsn *in)
     flush_ints(c);
     if (x.kind == O_REG && (x.reg == RDI || x.reg == RSI)) {
         x86(a, X_MOV_STORE | X_W, x.reg, rm_frame(FRAME_ARG), 0);
-        x = (Opnd){.kind = O_MEM, .reg = RSP, .disp = FRAME_ARG};
+        x = opnd_frame(FRAME_ARG);
     }
     load_int(c, w, RDI, &y);
     Cold *k = new_cold(c, COLD_DIV);

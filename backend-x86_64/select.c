@@ -141,7 +141,7 @@ static void select_record(Compiler *c, const IrInsn *in)
     case IR_zero: sel_zero(c, in); break;
     case IR_fence:
         emit8(&c->a, 0xf0);
-        alu_mi(&c->a, false, ALU_OR, rm_frame(FRAME_PACKED), 0);
+        alu_mi(&c->a, false, ALU_OR, rm_mem(RSP, 0), 0);
         break;
 
     case IR_fadd: case IR_fsub: case IR_fmul: case IR_fdiv: case IR_fsqrt: case IR_fmadd:
@@ -168,7 +168,7 @@ static void select_record(Compiler *c, const IrInsn *in)
     case IR_guard: sel_guard(c, in); break;
     case IR_guard_next_page: sel_guard_next_page(c); break;
     case IR_br: sel_br(c, in); break;
-    case IR_goto: sel_goto(c, in->imm); break;
+    case IR_goto: sel_goto(c, in); break;
     case IR_jump: sel_jump(c, in); break;
     case IR_next: sel_next(c, in); break;
     case IR_leave: sel_leave(c); break;
@@ -196,6 +196,7 @@ static void emit_cold(Compiler *c, const Cold *k)
     case COLD_UNBOX: cold_unbox(c, k); break;
     case COLD_CALL: cold_call(c, k); break;
     case COLD_ZERO: cold_zero(c, k); break;
+    case COLD_STACK: cold_stack(c, k); break;
     }
 }
 

@@ -3,15 +3,17 @@
  * the calls from it into C. They alone know how to save and restore the mapped registers, so blocks
  * stay small.
  *
- * In a block rsp is 8 below a multiple of 16, so that a called stub can call C as it is. C that may
- * compute with floating point (helpers that say so, and devices behind loads and stores) runs with
- * the host's MXCSR, and the guest's, with its sticky exception flags, waits in the frame: changing
- * it costs as much as the rest of a call, so other helpers and the taking of traps leave it alone.
+ * In a block rsp is 8 below a multiple of 16, so that a called stub can call C as it is; guest calls
+ * that are in progress (control.c) take 16 bytes each. C that may compute with floating point
+ * (helpers that say so, and devices behind loads and stores) runs with the host's MXCSR, and the
+ * guest's, with its sticky exception flags, waits in the frame: changing it costs as much as the rest
+ * of a call, so other helpers and the taking of traps leave it alone.
  *
  * Where a helper has set pc (a trap return, a write to satp), and where a trap was raised and taken
  * by the frontend, the hart does not have to leave: `dispatch` looks pc up in the execute table of
  * the view that is current now and goes on there. Only a page without execute entry, an
- * instruction without block, and something pending lead back to C.
+ * instruction without block, and something pending lead back to C. Guest calls in progress are
+ * forgotten in any case.
  */
 #include "backend-x86_64/compiler.h"
 #include "softmmu/softmmu.h"
@@ -54,6 +56,8 @@ static const u64 data_words[DATA_COUNT][2] = {
     [DATA_70] = {0x7070707070707070, 0x7070707070707070},
 };
 
+enum { NO_ADDRESS = 3 }; /* no instruction has an odd address */
+
 typedef struct StubMaker {
     Asm a;
     Backend *b;
@@ -63,29 +67,6 @@ typedef struct StubMaker {
     u32 trap_spilled;   /* esi = packed: a trap was recorded */
     u32 status_spilled; /* esi = packed: the helper's status decides */
 } StubMaker;
-
-enum { CALLED = 8 }; /* the return address lies between rsp and the frame */
-
-static void pop(Asm *a, unsigned reg)
-{
-    if (reg >= 8) {
-        emit8(a, 0x41);
-    }
-    emit8(a, 0x58 | (reg & 7));
-}
-
-static void push(Asm *a, unsigned reg)
-{
-    if (reg >= 8) {
-        emit8(a, 0x41);
-    }
-    emit8(a, 0x50 | (reg & 7));
-}
-
-static void ret(Asm *a)
-{
-    emit8(a, 0xc3);
-}
 
 static void spill(StubMaker *s)
 {
@@ -113,10 +94,10 @@ static void reload(StubMaker *s)
 }
 
 /* ors the exceptions in the guest's saved MXCSR into fflags. Clobbers eax, rcx. */
-static void fold_flags(StubMaker *s, s32 frame)
+static void fold_flags(StubMaker *s)
 {
     Asm *a = &s->a;
-    x86(a, X_MOV_LOAD, RAX, rm_frame(frame + FRAME_GUEST_MXCSR), 0);
+    x86(a, X_MOV_LOAD, RAX, rm_frame(FRAME_GUEST_MXCSR), 0);
     alu_mi(a, false, ALU_AND, rm_reg(RAX), 63);
     x86(a, X_LEA | X_W, RCX, rm_code(s->b->stubs.fold), 0);
     x86(a, X_MOVZX8, RAX, rm_index(RCX, RAX, 0, 0), 0);
@@ -139,17 +120,17 @@ static void c_begin(StubMaker *s, bool fp)
     Asm *a = &s->a;
     spill(s);
     for (unsigned x = 12; x < 16; x++) {
-        vex2(a, V_MOVSD_STORE, x, rm_frame(CALLED + FRAME_XSAVED + 8 * (s32)(x - 12)));
+        vex2(a, V_MOVSD_STORE, x, rm_frame(FRAME_XSAVED + 8 * (s32)(x - 12)));
     }
     if (fp) {
-        vex(a, V_STMXCSR, 3, 0, rm_frame(CALLED + FRAME_GUEST_MXCSR), 0);
-        vex(a, V_LDMXCSR, 2, 0, rm_frame(CALLED + FRAME_HOST_MXCSR), 0);
+        vex(a, V_STMXCSR, 3, 0, rm_frame(FRAME_GUEST_MXCSR), 0);
+        vex(a, V_LDMXCSR, 2, 0, rm_frame(FRAME_HOST_MXCSR), 0);
     }
 }
 
 static void guest_mxcsr(StubMaker *s)
 {
-    vex(&s->a, V_LDMXCSR, 2, 0, rm_frame(CALLED + FRAME_GUEST_MXCSR), 0);
+    vex(&s->a, V_LDMXCSR, 2, 0, rm_frame(FRAME_GUEST_MXCSR), 0);
 }
 
 static void c_call(StubMaker *s, const void *fn)
@@ -162,7 +143,7 @@ static void c_reload(StubMaker *s)
 {
     reload(s);
     for (unsigned x = 12; x < 16; x++) {
-        vex2(&s->a, V_MOVSD_LOAD, x, rm_frame(CALLED + FRAME_XSAVED + 8 * (s32)(x - 12)));
+        vex2(&s->a, V_MOVSD_LOAD, x, rm_frame(FRAME_XSAVED + 8 * (s32)(x - 12)));
     }
 }
 
@@ -178,8 +159,7 @@ static void c_end(StubMaker *s)
     guest_mxcsr(s);
     x86(a, 0x84, RAX, rm_reg(RAX), 0);
     u8 *ok = jcc8_fwd(a, CC_NE);
-    x86(a, X_MOV_LOAD, RSI, rm_frame(CALLED + FRAME_PACKED), 0);
-    alu_mi(a, true, ALU_ADD, rm_reg(RSP), 8);
+    x86(a, X_MOV_LOAD, RSI, rm_frame(FRAME_PACKED), 0);
     jmp_to(a, s->trap_spilled);
     bind8(a, ok);
     c_reload(s);
@@ -221,11 +201,11 @@ static void make_leave(StubMaker *s)
     s->leave_spilled = asm_here(a);
     vex(a, V_STMXCSR, 3, 0, rm_frame(FRAME_GUEST_MXCSR), 0);
     vex(a, V_LDMXCSR, 2, 0, rm_frame(FRAME_HOST_MXCSR), 0);
-    fold_flags(s, 0);
+    fold_flags(s);
     shift_i(a, true, 4, RDI, 32);
     mov_rr(a, false, RAX, RSI);
     alu_rm(a, true, ALU_OR, RAX, rm_reg(RDI));
-    alu_mi(a, true, ALU_ADD, rm_reg(RSP), FRAME_SIZE);
+    x86(a, X_MOV_LOAD | X_W, RSP, rm_cpu(offsetof(CpuState, host_stack)), 0);
     for (unsigned i = 0; i < ARRAY_LEN(saved); i++) {
         pop(a, saved[i]);
     }
@@ -237,6 +217,7 @@ static void make_dispatch(StubMaker *s)
 {
     Asm *a = &s->a;
     s->b->stubs.dispatch = asm_here(a);
+    forget_calls(a);
     alu_mi(a, false, ALU_CMP, rm_cpu(offsetof(CpuState, pending)), 0);
     u8 *pending = jcc_fwd(a, CC_NE);
     x86(a, X_MOV_LOAD | X_W, RDI, rm_cpu(offsetof(CpuState, pc)), 0);
@@ -275,10 +256,10 @@ static void make_status(StubMaker *s)
     refund_rsi(s);
     mov_mi(a, false, rm_cpu(offsetof(CpuState, status)), CPU_OK);
     if (s->b->config.take_trap) {
+        forget_calls(a);
         cpu_pointer(s);
-        alu_mi(a, true, ALU_SUB, rm_reg(RSP), CALLED);
+        alu_mi(a, true, ALU_SUB, rm_reg(RSP), 8);
         c_call(s, (const void *)(uintptr_t)s->b->config.take_trap);
-        alu_mi(a, true, ALU_ADD, rm_reg(RSP), CALLED);
         jmp_to(a, s->b->stubs.dispatch);
     } else {
         leave_with(s, EXIT_TRAP, false, s->leave_spilled);
@@ -308,8 +289,14 @@ static void make_enter(StubMaker *s)
     for (unsigned i = 0; i < ARRAY_LEN(saved); i++) {
         push(a, saved[i]);
     }
-    alu_mi(a, true, ALU_SUB, rm_reg(RSP), FRAME_SIZE);
     x86(a, X_LEA | X_W, RBP, rm_mem(RDI, -cpu_disp(0)), 0);
+    x86(a, X_MOV_STORE | X_W, RSP, rm_cpu(offsetof(CpuState, host_stack)), 0);
+    alu_mi(a, true, ALU_AND, rm_reg(RSP), -2 * STACK_DEPTH);
+    mov_ri(a, RDI, NO_ADDRESS);
+    for (unsigned i = 0; i < 3; i++) {
+        push(a, RDI);
+    }
+    x86(a, X_MOV_STORE | X_W, RSP, rm_cpu(offsetof(CpuState, stack_base)), 0);
     mov_rr(a, false, RSI, RSI);
     vex(a, V_STMXCSR, 3, 0, rm_frame(FRAME_HOST_MXCSR), 0);
     mxcsr_of_cpu(s, RDI, R13);
@@ -351,13 +338,17 @@ static void make_exits(StubMaker *s)
     stubs->miss = asm_here(a);
     x86(a, X_MOV_STORE | X_W, RDI, rm_cpu(offsetof(CpuState, pc)), 0);
     leave_with(s, EXIT_NEXT, false, stubs->leave);
+    stubs->return_miss = asm_here(a);
+    forget_calls(a);
+    alu_mi(a, true, ALU_AND, rm_reg(RDI), -2);
+    jump_to_rdi(a, w, stubs->exit_jump, false);
 }
 
 static void make_memory(StubMaker *s)
 {
     Asm *a = &s->a;
     Stubs *stubs = &s->b->stubs;
-    const Rm result = rm_frame(CALLED + FRAME_RESULT);
+    const Rm result = rm_frame(FRAME_RESULT);
     for (unsigned size = 0; size < 4; size++) {
         stubs->load[size] = asm_here(a);
         c_begin(s, true);
@@ -412,7 +403,7 @@ static void make_memory(StubMaker *s)
     stubs->atomic = asm_here(a);
     c_begin(s, true);
     for (unsigned i = 0; i < ARRAY_LEN(args); i++) {
-        x86(a, X_MOV_LOAD | X_W, args[i], rm_frame(CALLED + FRAME_ARG + 8 * (s32)i), 0);
+        x86(a, X_MOV_LOAD | X_W, args[i], rm_frame(FRAME_ARG + 8 * (s32)i), 0);
     }
     x86(a, X_LEA | X_W, R9, result, 0);
     cpu_pointer(s);
@@ -429,20 +420,20 @@ static void make_call(StubMaker *s, bool fp, bool pc, bool traps)
     s->b->stubs.call[fp][pc][traps] = asm_here(a);
     c_begin(s, fp);
     if (pc) {
-        x86(a, X_MOV_LOAD, RSI, rm_frame(CALLED + FRAME_PACKED), 0);
+        x86(a, X_MOV_LOAD, RSI, rm_frame(FRAME_PACKED), 0);
         before_instruction(s, RDX);
         x86(a, X_MOV_STORE, RSI, rm_cpu(offsetof(CpuState, refund)), 0);
     }
     if (fp) {
-        fold_flags(s, CALLED);
+        fold_flags(s);
     }
     mov_rr(a, true, RAX, RDI);
     cpu_pointer(s);
     for (unsigned i = 0; i < ARRAY_LEN(args); i++) {
-        x86(a, X_MOV_LOAD | X_W, args[i], rm_frame(CALLED + FRAME_ARG + 8 * (s32)i), 0);
+        x86(a, X_MOV_LOAD | X_W, args[i], rm_frame(FRAME_ARG + 8 * (s32)i), 0);
     }
     x86(a, 0xff, 2, rm_reg(RAX), 0);
-    x86(a, X_MOV_STORE | X_W, RAX, rm_frame(CALLED + FRAME_RESULT), 0);
+    x86(a, X_MOV_STORE | X_W, RAX, rm_frame(FRAME_RESULT), 0);
     if (fp) {
         mxcsr_of_cpu(s, RAX, RCX);
     }
@@ -452,8 +443,7 @@ static void make_call(StubMaker *s, bool fp, bool pc, bool traps)
     if (traps) {
         alu_mi(a, false, ALU_CMP, rm_cpu(offsetof(CpuState, status)), CPU_OK);
         u8 *ok = jcc8_fwd(a, CC_E);
-        x86(a, X_MOV_LOAD, RSI, rm_frame(CALLED + FRAME_PACKED), 0);
-        alu_mi(a, true, ALU_ADD, rm_reg(RSP), 8);
+        x86(a, X_MOV_LOAD, RSI, rm_frame(FRAME_PACKED), 0);
         jmp_to(a, s->status_spilled);
         bind8(a, ok);
     }
@@ -484,21 +474,21 @@ static u32 make_eval(StubMaker *s, const void *fn)
     static const u8 args[] = {RDX, RCX, R8};
     Asm *a = &s->a;
     const u32 start = asm_here(a);
-    x86(a, X_MOV_STORE | X_W, RDI, rm_frame(CALLED + FRAME_SAVED), 0);
-    x86(a, X_MOV_STORE | X_W, RSI, rm_frame(CALLED + FRAME_SAVED + 8), 0);
+    x86(a, X_MOV_STORE | X_W, RDI, rm_frame(FRAME_SAVED), 0);
+    x86(a, X_MOV_STORE | X_W, RSI, rm_frame(FRAME_SAVED + 8), 0);
     c_begin(s, true);
-    x86(a, X_MOV_LOAD | X_W, RSI, rm_frame(0), 0);
+    x86(a, X_MOV_LOAD | X_W, RSI, rm_mem(RSP, 0), 0);
     alu_mi(a, true, ALU_ADD, rm_reg(RSI), 2);
     cpu_pointer(s);
     for (unsigned i = 0; i < ARRAY_LEN(args); i++) {
-        x86(a, X_MOV_LOAD | X_W, args[i], rm_frame(CALLED + FRAME_ARG + 8 * (s32)i), 0);
+        x86(a, X_MOV_LOAD | X_W, args[i], rm_frame(FRAME_ARG + 8 * (s32)i), 0);
     }
     c_call(s, fn);
-    x86(a, X_MOV_STORE | X_W, RAX, rm_frame(CALLED + FRAME_RESULT), 0);
+    x86(a, X_MOV_STORE | X_W, RAX, rm_frame(FRAME_RESULT), 0);
     guest_mxcsr(s);
     c_reload(s);
-    x86(a, X_MOV_LOAD | X_W, RDI, rm_frame(CALLED + FRAME_SAVED), 0);
-    x86(a, X_MOV_LOAD | X_W, RSI, rm_frame(CALLED + FRAME_SAVED + 8), 0);
+    x86(a, X_MOV_LOAD | X_W, RDI, rm_frame(FRAME_SAVED), 0);
+    x86(a, X_MOV_LOAD | X_W, RSI, rm_frame(FRAME_SAVED + 8), 0);
     ret(a);
     return start;
 }

@@ -51,6 +51,8 @@ enum {
     PENDING_FLUSH = 1 << 3,     /* the translator wants this hart outside generated code */
 };
 
+enum { CPU_FRAME_WORDS = 4096 + 16 };
+
 /* A kicked hart's budget: so far below 0 that nothing a block gives back makes it positive again. */
 #define CPU_BUDGET_KICKED (-((s64)1 << 62))
 
@@ -109,6 +111,11 @@ struct CpuState {
     /* Interrupts the hart's thread wherever it is: in generated code or asleep in WFI.
      * Callable from any thread. Set by the machine. */
     void (*kick)(CpuState *cpu);
+
+    /* Generated code's own while it runs: the host stack as it was entered with, where its own part
+     * begins, and words for what does not fit into registers. */
+    u64 host_stack, stack_base;
+    u64 frame[CPU_FRAME_WORDS];
 };
 
 #define CPU_OFFSET_X(n) (offsetof(CpuState, x) + 8 * (n))

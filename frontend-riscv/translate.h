@@ -239,10 +239,37 @@ static inline void passed_branch(Tr *t, s32 displacement)
     }
 }
 
-/* Goes on at address v, whose bit 0 is clear. */
-static inline void end_jump(Tr *t, IrValue v)
+/* Whether an instruction that leaves its return address in rd is a call, which the register tells. */
+static inline u16 call_hint(const Tr *t, unsigned rd)
 {
-    ir_1(t->b, IR_jump, t->x, t->x, 0, v);
+    return rd == 1 || rd == 5 ? (u16)t->length : 0;
+}
+
+static inline void put_return(Tr *t, unsigned rd)
+{
+    if (rd) {
+        put(t, rd, pc_plus(t, t->length));
+    }
+}
+
+/* ... by a jump that leaves its return address in rd. */
+static inline void end_jal(Tr *t, unsigned rd, s32 displacement)
+{
+    put_return(t, rd);
+    ir_0(t->b, IR_goto, IR_NOTYPE, call_hint(t, rd), t->pc + displacement);
+    t->ended = true;
+}
+
+/* Goes on at address v, whose bit 0 does not count, and which comes from register rs1. */
+static inline void end_jalr(Tr *t, unsigned rd, unsigned rs1, IrValue v)
+{
+    const u16 call = call_hint(t, rd);
+    const u16 hint = call ? call : rs1 == 1 || rs1 == 5 ? IR_RETURN : 0;
+    if (hint != IR_RETURN) {
+        v = and(t, v, imm(t, -2));
+    }
+    put_return(t, rd);
+    ir_1(t->b, IR_jump, t->x, t->x, hint, v);
     t->ended = true;
 }
 

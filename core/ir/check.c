@@ -212,8 +212,13 @@ static const char *check_shape(const IrBlock *block, const IrInsn *i)
         if (!int_src) {
             return "the operands' type does not fit";
         }
-        /* fall through */
+        return i->imm % 2 ? "odd target" : NULL;
+    case IR_jump: return i->aux <= 2 || i->aux == 4 ? NULL : "no such hint";
     case IR_goto:
+        if (i->aux & ~IR_CALL_BYTES || i->aux == IR_CALL_BYTES) {
+            return "no such hint";
+        }
+        /* fall through */
     case IR_next: return i->imm % 2 ? "odd target" : NULL;
     default: return NULL;
     }

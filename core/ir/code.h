@@ -6,8 +6,8 @@
  * of address space, so that every code address fits 31 bits ("code address" below: a u32, the
  * executable address). The difference between the two mappings is constant: CodeSpace.write_delta.
  *
- * A block's outgoing direct jumps are its links. An unlinked jump leads to a stub of the block that
- * leaves with EXIT_LINK; linking patches it by aligned 4-byte stores:
+ * A block's outgoing direct jumps, calls among them, are its links. An unlinked jump leads to a stub
+ * of the block that leaves with EXIT_LINK; linking patches it by aligned 4-byte stores:
  * - within the page: the jump's 32-bit displacement;
  * - across pages: first the displacement, then the 32-bit address of the CodePage descriptor that
  * the code compares the target page's execute entry with (CODE_NO_PAGE never compares equal).

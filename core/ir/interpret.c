@@ -296,7 +296,7 @@ CpuExit ir_interpret(const IrBlock *block, CpuState *cpu, const IrInterpreter *c
             break;
         case IR_goto: return leave_after(&r, (page + (u64)(s64)i->imm) & address_mask, EXIT_LINK);
         case IR_next: return leave_after(&r, (page + (u64)(s64)i->imm) & address_mask, EXIT_NEXT);
-        case IR_jump: return leave_after(&r, A & address_mask, EXIT_NEXT);
+        case IR_jump: return leave_after(&r, A & address_mask & ~(u64)1, EXIT_NEXT);
         case IR_leave: return leave_status(&r);
         case IR_trap:
             cpu->trap_cause = i->aux;

@@ -47,6 +47,9 @@ enum {
     IR_ROUND_EXACT = 8,   /* fround: raise NX */
     IR_CVT_UNSIGNED = 16, /* fcvt_if, fcvt_fi: the integer is unsigned */
     IR_CVT_32 = 32,       /* ... and has 32 bits, else 64 */
+    /* What goto and jump probably are. Hints: what happens is the same. */
+    IR_RETURN = 1,     /* jump: the end of a function; bit 0 of its target does not count */
+    IR_CALL_BYTES = 6, /* a call that comes back 2 or 4 bytes after the instruction's begin */
 };
 
 typedef struct IrInsn {

@@ -10,7 +10,7 @@
  *     setreg.i64 x11, v4
  *     guard $0x230 1
  *     v7 = call.i64 csr_read(v4, #5)
- *     goto @0x18
+ *     goto call4 @0x18                 a call, from an instruction of 4 bytes
  *
  * Each token shows by itself what it is: vN a value, $ x f a state offset, @ an offset from the
  * page, # a constant, + - a displacement; everything else says what aux holds. So their order,
@@ -35,6 +35,7 @@ typedef enum {
     AUX_RM,   /* rounding mode and "exact" */
     AUX_CVT,  /* rounding mode and s32, u32, s64, u64 */
     AUX_STATE_SIZE, /* plain log2, written as u1 .. u8 */
+    AUX_FLOW,       /* ret, call2, call4, or nothing */
     AUX_HELPER,
 } AuxKind;
 typedef enum { IMM_NONE, IMM_CONST, IMM_NUMBER, IMM_STATE, IMM_PAGE, IMM_DISP } ImmKind;
@@ -79,7 +80,8 @@ static Fields fields_of(IrOp op)
     case IR_insn: return (Fields){AUX_NUMBER, IMM_PAGE};
     case IR_guard: return (Fields){AUX_NUMBER, IMM_STATE};
     case IR_br: return (Fields){AUX_COND, IMM_PAGE};
-    case IR_goto:
+    case IR_goto: return (Fields){AUX_FLOW, IMM_PAGE};
+    case IR_jump: return (Fields){AUX_FLOW, IMM_NONE};
     case IR_next: return (Fields){AUX_NONE, IMM_PAGE};
     case IR_trap: return (Fields){AUX_NUMBER, IMM_NONE};
     default: return (Fields){AUX_NONE, IMM_NONE};
@@ -92,6 +94,7 @@ static const char *const amo_names[] = {"swap", "add",  "xor",  "and", "or",
                                         "min",  "max", "minu", "maxu"};
 static const char *const rm_names[] = {"rne", "rtz", "rdn", "rup", "rmm", "rm5", "rm6", "dyn"};
 static const char *const size_names[] = {"u1", "u2", "u4", "u8", "s1", "s2", "s4", "s8"};
+static const char *const flow_names[] = {"ret", "call2", "call4"}; /* by bit */
 static const char *const cvt_names[] = {"s64", "u64", "s32", "u32"}; /* by IR_CVT_* >> 4 */
 
 /* Bits of aux that a kind gives a meaning to; others are written as aux=N. */
@@ -105,6 +108,7 @@ static u16 known_aux(AuxKind kind)
         [AUX_RM] = IR_RM_MASK | IR_ROUND_EXACT,
         [AUX_CVT] = IR_RM_MASK | IR_CVT_UNSIGNED | IR_CVT_32,
         [AUX_STATE_SIZE] = 3,
+        [AUX_FLOW] = IR_RETURN | IR_CALL_BYTES,
         [AUX_HELPER] = 0xffff,
     };
     return masks[kind];
@@ -130,6 +134,13 @@ static void print_aux(FILE *out, AuxKind kind, u16 aux)
         break;
     case AUX_CVT:
         fprintf(out, " %s %s", rm_names[aux & IR_RM_MASK], cvt_names[aux >> 4 & 3]);
+        break;
+    case AUX_FLOW:
+        for (unsigned k = 0; k < ARRAY_LEN(flow_names); k++) {
+            if (aux >> k & 1) {
+                fprintf(out, " %s", flow_names[k]);
+            }
+        }
         break;
     default: break;
     }
@@ -304,6 +315,10 @@ static bool parse_aux(const Parser *p, AuxKind kind, const char *word, IrInsn *i
         }
         k = FIND(rm_names, word);
         i->aux |= (u16)k;
+        return k >= 0;
+    case AUX_FLOW:
+        k = FIND(flow_names, word);
+        i->aux |= (u16)(1 << (k & 3));
         return k >= 0;
     case AUX_HELPER:
         for (unsigned h = 0; p->block->helpers && p->block->helpers[h].name; h++) {

@@ -574,8 +574,8 @@ static u32 fold_jump(Opt *o, IrInsn *insn)
 {
     const IrInsn *target = &o->insns[insn->a];
     if (target->op == IR_pcrel && target->type == o->block->xlen && target->imm % 2 == 0) {
-        *insn = (IrInsn){.op = IR_goto, .a = IR_NONE, .b = IR_NONE, .c = IR_NONE,
-                         .imm = target->imm};
+        *insn = (IrInsn){.op = IR_goto, .aux = insn->aux & IR_CALL_BYTES, .a = IR_NONE,
+                         .b = IR_NONE, .c = IR_NONE, .imm = target->imm};
     }
     return KEEP;
 }

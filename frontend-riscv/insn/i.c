@@ -28,10 +28,7 @@ INSN(jal, I, J, "..... ..... ..... ..... ..... 1101111")
         end_trap(t, CAUSE_FETCH_MISALIGNED, pc_plus(t, o->imm));
         return;
     }
-    if (o->rd) {
-        put(t, o->rd, pc_plus(t, t->length));
-    }
-    end_goto(t, o->imm);
+    end_jal(t, o->rd, o->imm);
 }
 
 /* Only called without C. */
@@ -50,16 +47,13 @@ INSN(jalr, I, LOAD, "............ ..... 000 ..... 1100111")
     if (o->imm) {
         target = add(t, target, imm(t, o->imm));
     }
-    target = and(t, target, imm(t, -2));
     if (!has(t, RISCV_EXT_C)) {
+        target = and(t, target, imm(t, -2));
         /* An RV32 address is handed over zero-extended, as trap values are kept. */
         IrValue address = is_rv32(t) ? ir_1(t->b, IR_zext32, IR_I64, IR_I32, 0, target) : target;
         call(t, H_check_target, address, IR_NONE, IR_NONE);
     }
-    if (o->rd) {
-        put(t, o->rd, pc_plus(t, t->length));
-    }
-    end_jump(t, target);
+    end_jalr(t, o->rd, o->rs1, target);
 }
 
 static void branch(Tr *t, const Operands *o, IrCond cond)

@@ -472,6 +472,42 @@ static void random_loop(Gen *g)
     put32(g, enc_b(1, R_INNER, 0, (s32)(top - g->at)));
 }
 
+/* A function and some calls of it. It comes back as functions do, or by another register, or it skips
+ * an instruction, or by a plain jump, so that calls and returns match or do not. */
+static void random_calls(Gen *g)
+{
+    enum { RA = 1, T0 = 5, T1 = 6 };
+    u32 link = below(g, 4) ? RA : T0, skip = below(g, 4) == 0 ? 4 : 0;
+    u32 over = g->at;
+    put32(g, 0); /* patched below */
+    u32 inner = g->at; /* an inner function that leaves all registers alone */
+    put32(g, enc_i(0x67, 0, 0, RA, 0));
+    u32 function = g->at;
+    addi(g, R_INNER, link, 0);
+    random_body(g, 1 + below(g, 4), 2);
+    if (below(g, 2)) {
+        put32(g, enc_j(RA, (s32)(inner - g->at)));
+    }
+    u32 back = (u32[]){link, link, link, RA, T0, T1}[below(g, 6)];
+    addi(g, back, R_INNER, below(g, 2) ? (s32)skip : 0);
+    put32(g, enc_i(0x67, 0, 0, back, (s32)below(g, 2))); /* bit 0 does not count */
+    u32 end = g->at;
+    g->at = over;
+    put32(g, enc_j(0, (s32)(end - over)));
+    g->at = end;
+    for (u32 i = 0, n = 1 + below(g, 3); i < n; i++) {
+        if (below(g, 2)) {
+            put32(g, enc_j(link, (s32)(function - g->at)));
+        } else {
+            s32 d = (s32)(function - g->at);
+            u32 via = below(g, 2) ? link : T1;
+            put32(g, via << 7 | 0x17);
+            put32(g, enc_i(0x67, 0, link, via, d));
+        }
+        addi(g, free_reg(g), free_reg(g), (s32)below(g, 100));
+    }
+}
+
 static void random_lr_sc(Gen *g)
 {
     bool d = g->xlen_bytes == 8 && below(g, 2);
@@ -590,6 +626,8 @@ static void random_body(Gen *g, unsigned count, unsigned depth)
             random_forward(g);
         } else if (what < 16 && depth == 0) {
             random_loop(g);
+        } else if (what == 26 && depth == 0) {
+            random_calls(g);
         } else if (what < 17) {
             random_lr_sc(g);
         } else if (what >= 20 && what < 26) {

@@ -376,7 +376,7 @@ static const char *reg_name(unsigned word)
 
 static bool same_state(const CpuState *t0, const CpuState *t1)
 {
-    return memcmp(t0, t1, sizeof(*t0)) == 0 && memcmp(w.ram, w.ram_copy, RAM_BYTES) == 0;
+    return memcmp(t0, t1, offsetof(CpuState, host_stack)) == 0 && memcmp(w.ram, w.ram_copy, RAM_BYTES) == 0;
 }
 
 /* Generated code has left with EXIT_SPLIT: the interpreter comes to the same state when it stops
@@ -435,7 +435,7 @@ static CpuExit run_compare(const IrBlock *b, const CpuState *start, CpuState *en
     const CpuExit e1 = backend_enter(w.backend, &t1, compiled.start, &link);
     ck_assert_uint_eq(__builtin_ia32_stmxcsr(), mxcsr);
 
-    t0.code_page = t1.code_page; /* generated code's own */
+    t0.code_page = t1.code_page; /* generated code's own, and all from host_stack on */
     const bool same = e1 == EXIT_SPLIT ? split_right(b, &begin, &t1, before)
                                        : e0 == e1 && same_state(&t0, &t1);
     if (!same) {
@@ -444,7 +444,7 @@ static CpuExit run_compare(const IrBlock *b, const CpuState *start, CpuState *en
         ir_print(stderr, b);
         backend_disassemble(stderr, w.backend, compiled.start, compiled.size);
         const u64 *p0 = (const u64 *)&t0, *p1 = (const u64 *)&t1, *ps = (const u64 *)start;
-        for (unsigned i = 0; i < sizeof(CpuState) / 8; i++) {
+        for (unsigned i = 0; i < offsetof(CpuState, host_stack) / 8; i++) {
             if (p0[i] != p1[i]) {
                 fprintf(stderr, "%s: was %016lx, T0 %016lx, T1 %016lx\n", reg_name(i), ps[i], p0[i],
                         p1[i]);
@@ -1529,6 +1529,91 @@ START_TEST(test_control_32)
 }
 END_TEST
 
+/* A block at `offset` that calls `target` from an instruction of 4 bytes. */
+static CompiledBlock caller(u32 offset, s32 target)
+{
+    IrBlock *b = begin(offset);
+    mark(b, (s32)offset);
+    ir_setreg(b, w.xlen, CPU_OFFSET_X(1), ir_0(b, IR_pcrel, w.xlen, 0, (s32)offset + 4));
+    ir_0(b, IR_goto, IR_NOTYPE, 4, target);
+    compile(b);
+    return compiled;
+}
+
+/* ... that adds 1 to x10 and returns to x1. */
+static CompiledBlock returner(u32 offset)
+{
+    IrBlock *b = begin(offset);
+    mark(b, (s32)offset);
+    const u32 a0 = CPU_OFFSET_X(10);
+    ir_setreg(b, w.xlen, a0,
+              ir_2(b, IR_add, w.xlen, w.xlen, 0, ir_getreg(b, w.xlen, a0), ir_const(b, w.xlen, 1)));
+    ir_1(b, IR_jump, w.xlen, w.xlen, IR_RETURN, ir_getreg(b, w.xlen, CPU_OFFSET_X(1)));
+    compile(b);
+    return compiled;
+}
+
+/* Calls are links, and so are their landing pads, which say again which page is running. */
+static void calls(void)
+{
+    u32 link;
+    const u32 end = (u32)(uintptr_t)w.space.exec + CODE_BYTES, page = end - 0x4000;
+    const u64 va = CODE_VA + 4096;
+    make_page(page);
+    for (unsigned far = 0; far < 2; far++) {
+        const s32 target = far ? 4096 + 64 : 64;
+        CompiledBlock from = caller(0, target), function = returner(64), after = adder(4, 1000, 200);
+        ck_assert_uint_eq(from.link_count, 2);
+        ck_assert_int_eq(from.links[0].target, target);
+        ck_assert_int_eq(from.links[1].target, 4);
+        *view_entry(w.view, VIEW_EXEC_OFFSET, va) = (u64)page - 2 * va;
+        for (unsigned links = 0; links < 3; links++) {
+            if (links) {
+                const CompiledBlock *to = links == 1 ? &function : &after;
+                backend_link(w.backend, &from.links[links - 1], to->start, page);
+            }
+            CpuState cpu = start_state();
+            cpu.pc = CODE_VA;
+            ck_assert_int_eq(backend_enter(w.backend, &cpu, from.start, &link), EXIT_LINK);
+            ck_assert_uint_eq(link, links == 2 ? after.links[0].jump : from.links[links].jump);
+            ck_assert_uint_eq(cpu.pc, CODE_VA + (links == 0 ? (u32)target : links == 1 ? 4 : 200));
+            ck_assert_uint_eq(cpu.x[1], CODE_VA + 4);
+            ck_assert_uint_eq(cpu.x[10], (links > 0) + (links > 1 ? 1000 : 0));
+            ck_assert_uint_eq(cpu_insns(&cpu), links + 1);
+        }
+        /* Without a call it is an indirect jump. */
+        CpuState cpu = start_state();
+        cpu.pc = CODE_VA + 64;
+        cpu.x[1] = CODE_VA + 4 + 1; /* bit 0 does not count */
+        ck_assert_int_eq(backend_enter(w.backend, &cpu, function.start, &link), EXIT_NEXT);
+        ck_assert_uint_eq(cpu.pc, CODE_VA + 4);
+        *view_entry(w.view, VIEW_EXEC_OFFSET, va) = 0;
+    }
+    /* Calls that never return. */
+    CompiledBlock endless = caller(0, 0);
+    backend_link(w.backend, &endless.links[0], endless.start, 0);
+    CpuState cpu = start_state();
+    cpu.pc = CODE_VA;
+    ck_assert_int_eq(backend_enter(w.backend, &cpu, endless.start, &link), EXIT_BUDGET);
+    ck_assert_uint_eq(cpu_insns(&cpu), 100000);
+}
+
+START_TEST(test_calls_64)
+{
+    world_open(IR_I64, false);
+    calls();
+    world_close();
+}
+END_TEST
+
+START_TEST(test_calls_32)
+{
+    world_open(IR_I32, false);
+    calls();
+    world_close();
+}
+END_TEST
+
 /* A kick that arrives while a block runs is not lost when a branch in its middle gives instructions
  * back. */
 START_TEST(test_kick_in_block)
@@ -1703,6 +1788,8 @@ int main(void)
     tcase_add_test(t, test_memory_32);
     tcase_add_test(t, test_control_64);
     tcase_add_test(t, test_control_32);
+    tcase_add_test(t, test_calls_64);
+    tcase_add_test(t, test_calls_32);
     tcase_add_test(t, test_kick_in_block);
     tcase_add_test(t, test_room);
     tcase_add_test(t, test_large);

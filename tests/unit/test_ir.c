@@ -766,7 +766,8 @@ static const char *const lines[] = {
     "v6 = fsgnjx.f32 v4, v4", "v6 = unbox.f32:f64 v3", "v6 = box.f64:f16 v5",
     "v6 = fbits.i32:f32 v4", "v6 = ffrom.f64:i64 v1", "v6 = call.i64 sum v1, v2, v3, #-7",
     "v6 = call look", "callif.i32 sum0 v2, #5", "zero v1", "insn @0x14 2", "guard $0x230 1", "guard_next_page",
-    "br.i32 geu v1, v2, @0x20", "goto @-0x7ffffffe", "jump v1", "next @0x1000", "leave",
+    "br.i32 geu v1, v2, @0x20", "goto @-0x7ffffffe", "goto call2 @0x20",
+    "jump v1", "jump ret v1", "jump call4 v1", "next @0x1000", "leave",
     "trap v1 2",
 };
 
@@ -890,6 +891,9 @@ START_TEST(checker)
         {"br.i64 eq v1, v1, @1\ngoto @0", "odd"},
         {"br.f64 eq v3, v3, @2\ngoto @0", "operands' type"},
         {"jump v2", "operand's type"},
+        {"jump ret call4 v1", "hint"},
+        {"goto ret @0", "hint"},
+        {"goto call2 call4 @0", "hint"},
     };
     for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
         char *text = g_strconcat(VALUES, cases[i].body, "\n", NULL), *error = NULL;
