@@ -286,7 +286,7 @@ static const Option options[] = {
     {"display", NULL, "none", "accepted for compatibility", apply_display},
     {"accel", NULL, "jit|interp[,tb-size=MIB]", "translate to host code (default), or interpret",
      apply_accel},
-    {"tb-size", NULL, "MIB", "size of the code cache, 64 by default", apply_tb_size},
+    {"tb-size", NULL, "MIB", "size of the code cache, 256 by default", apply_tb_size},
     {"singlestep", NULL, NULL, "one guest instruction a block", FLAG(machine.single_step)},
     {"one-insn-per-tb", NULL, NULL, "the same", FLAG(machine.single_step)},
     {"no-reboot", NULL, NULL, "end when the guest reboots", FLAG(machine.no_reboot)},

@@ -37,7 +37,7 @@ typedef struct MachineOptions {
     char *signature;    /* write the kernel's signature there at the end */
 } MachineOptions;
 
-enum { DEFAULT_RAM_MIB = 128, DEFAULT_CODE_CACHE_MIB = 64, MIN_CODE_CACHE_MIB = 1 };
+enum { DEFAULT_RAM_MIB = 128, DEFAULT_CODE_CACHE_MIB = 256, MIN_CODE_CACHE_MIB = 1 };
 
 void machine_options_init(MachineOptions *options);
 void machine_options_clear(MachineOptions *options);

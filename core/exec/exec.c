@@ -85,7 +85,9 @@ struct CodePage {
 enum { BOUNCE_LIMIT = 32, BOUNCE_WINDOW = 1000000 };
 
 enum {
-    REGIONS = 8,
+    MIN_REGIONS = 8,
+    MAX_REGIONS = 32,
+    REGION_SIZE = 8 << 20, /* if the number of regions allows it */
     BLOCK_ALIGN = 16,
     BLOCK_HEADER = sizeof(Block *), /* in front of a block's code: where its record is */
     MIN_BLOCK_SIZE = 32, /* smaller ones are padded: bounds the number of blocks in a region */
@@ -125,8 +127,10 @@ struct Exec {
     CodeSpace space;
     Bus *bus;
     GRecMutex lock; /* all below, and the blocks */
-    CacheRegion regions[REGIONS];
+    CacheRegion regions[MAX_REGIONS];
+    unsigned region_count;
     unsigned current;
+    const CacheRegion *evicting; /* the region that is being emptied, or NULL */
     Block *last;   /* the block that was made last, or NULL */
     Block *jumped; /* ... before that: in new code the one that is likely to be linked */
     GHashTable *pages; /* page number -> CodePage */
@@ -181,7 +185,7 @@ static void prefault(gpointer start, gpointer opaque)
 #ifdef MADV_POPULATE_WRITE
     const Exec *exec = opaque;
     const u64 address = (u64)(uintptr_t)start;
-    const CacheRegion *first = &exec->regions[0], *last = &exec->regions[REGIONS - 1];
+    const CacheRegion *first = &exec->regions[0], *last = &exec->regions[exec->region_count - 1];
     if (address >= first->code.start && address < last->cold.end) {
         const u64 size = MIN(PREFAULT, last->cold.end - address);
         madvise(code_writable(&exec->space, address), size, MADV_POPULATE_WRITE);
@@ -241,7 +245,7 @@ static bool block_holds(const Block *b, u32 address)
 /* The block that a code address is in, dropped ones too. */
 static Block *find_block(const Exec *exec, u32 address)
 {
-    for (unsigned i = 0; i < REGIONS; i++) {
+    for (unsigned i = 0; i < exec->region_count; i++) {
         const CacheRegion *r = &exec->regions[i];
         if (address < r->code.start || address >= r->cold.end) {
             continue;
@@ -297,7 +301,10 @@ static u32 entries_address(const CodePage *page)
 
 static void unlink_jump(Exec *exec, Link *link)
 {
-    exec->ops.unlink(exec->ops.backend, &link->code);
+    const CacheRegion *r = exec->evicting;
+    if (!r || link->code.jump < r->code.start || link->code.jump >= r->cold.end) {
+        exec->ops.unlink(exec->ops.backend, &link->code);
+    } /* else nobody will jump there any more */
     LIST_REMOVE(link);
     link->to = NULL;
 }
@@ -540,6 +547,7 @@ static void region_evict(Exec *exec, CacheRegion *r)
     if (!r->blocks) {
         return; /* exec_new failed half-way */
     }
+    exec->evicting = r;
     u32 count = atomic_load(&r->block_count);
     for (u32 i = 0; i < count; i++) {
         Block *b = region_block(r, i);
@@ -553,6 +561,7 @@ static void region_evict(Exec *exec, CacheRegion *r)
             }
         }
     }
+    exec->evicting = NULL;
     atomic_store(&r->block_count, 0);
     exec->last = exec->jumped = NULL;
     region_reset(r);
@@ -561,7 +570,7 @@ static void region_evict(Exec *exec, CacheRegion *r)
 /* The region to compile into, with `room` bytes free after `used` if that is possible at all. */
 static CacheRegion *region_next(Exec *exec)
 {
-    exec->current = (exec->current + 1) % REGIONS;
+    exec->current = (exec->current + 1) % exec->region_count;
     CacheRegion *r = &exec->regions[exec->current];
     if (atomic_load(&r->block_count)) {
         region_evict(exec, r);
@@ -572,7 +581,7 @@ static CacheRegion *region_next(Exec *exec)
 void exec_flush(Exec *exec)
 {
     g_rec_mutex_lock(&exec->lock);
-    for (unsigned i = 0; i < REGIONS; i++) {
+    for (unsigned i = 0; i < exec->region_count; i++) {
         region_evict(exec, &exec->regions[i]);
     }
     GHashTableIter it;
@@ -1168,9 +1177,11 @@ Exec *exec_new(const ExecOps *ops, const ExecConfig *config, const CodeSpace *sp
     exec->entries = (Area){base, base + MAX_CODE_PAGES * sizeof(CodePageEntries), base,
                            ALIGN_DOWN(base, VIEW_PAGE_SIZE)};
 
-    const u64 size = ALIGN_DOWN((space->size - EXEC_STUB_AREA) / REGIONS, 4096);
+    const u64 all = space->size - EXEC_STUB_AREA;
+    exec->region_count = (unsigned)CLAMP(all / REGION_SIZE, MIN_REGIONS, MAX_REGIONS);
+    const u64 size = ALIGN_DOWN(all / exec->region_count, 4096);
     const u64 records_size = size * RECORDS_PER_CODE;
-    exec->records_size = REGIONS * records_size;
+    exec->records_size = exec->region_count * records_size;
     exec->records_map = mmap(NULL, exec->records_size, PROT_READ | PROT_WRITE,
                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (exec->records_map == MAP_FAILED) {
@@ -1181,7 +1192,7 @@ Exec *exec_new(const ExecOps *ops, const ExecConfig *config, const CodeSpace *sp
     }
     u64 code = (u64)(uintptr_t)space->exec + EXEC_STUB_AREA;
     u64 records = (u64)(uintptr_t)exec->records_map;
-    for (unsigned i = 0; i < REGIONS; i++, code += size, records += records_size) {
+    for (unsigned i = 0; i < exec->region_count; i++, code += size, records += records_size) {
         CacheRegion *r = &exec->regions[i];
         const u64 cold = code + ALIGN_UP(size * 5 / 9, 4096);
         r->code = (Area){.start = code, .end = cold, .prefaulted = code};
@@ -1209,7 +1220,7 @@ void exec_free(Exec *exec)
         ExecHart *h = exec->harts->pdata[0];
         exec_remove_hart(exec, h->cpu);
     }
-    for (unsigned i = 0; i < REGIONS; i++) {
+    for (unsigned i = 0; i < exec->region_count; i++) {
         CacheRegion *r = &exec->regions[i];
         if (r->blocks) {
             munmap(r->blocks, (r->code.end - r->code.start) / MIN_BLOCK_SIZE * sizeof(u32));
