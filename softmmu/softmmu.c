@@ -210,10 +210,15 @@ static bool resolve_two(CpuState *cpu, u64 va, unsigned size, Access access, u8 
                         unsigned *first)
 {
     u8 need = access == ACCESS_STORE ? PMP_W : PMP_R;
+    s64 table = access == ACCESS_STORE ? VIEW_WRITE_OFFSET : VIEW_READ_OFFSET;
     u64 at[2] = {va, ALIGN_DOWN(va + VIEW_PAGE_SIZE, VIEW_PAGE_SIZE) & cpu->mmu->va_mask};
     *first = (unsigned)(VIEW_PAGE_SIZE - (va & PAGE_MASK));
     for (unsigned i = 0; i < 2; i++) {
         Target t;
+        host[i] = table_hit(cpu->mmu, table, at[i]);
+        if (host[i]) {
+            continue;
+        }
         if (!resolve_or_trap(cpu, at[i], i ? size - *first : *first, access, need, &t)) {
             return false;
         }
