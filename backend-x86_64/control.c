@@ -106,13 +106,12 @@ static void direct_jump(Compiler *c, s32 target, bool call)
         new_link(c, field, target)->slow[0] = field;
         return;
     }
-    /* The target page's execute entry has to be the one that was linked. */
+    /* The target page's execute entry has to be the one that was linked. (Where there is none, it is 0,
+     * and no descriptor's address is twice that of a page: core/ir/code.h.) */
     const s32 delta = (s32)((u32)target & ~(u32)(VIEW_PAGE_SIZE - 1));
     load_page(c, RDI, delta);
     vex(a, V_BEXTR | X_W, RSI, R14, rm_reg(RDI), 0);
     x86(a, X_MOV_LOAD | X_W, RSI, rm_index(R15, RSI, 3, (s32)VIEW_EXEC_OFFSET), 0);
-    x86(a, X_TEST | X_W, RSI, rm_reg(RSI), 0);
-    u8 *none = jcc_fwd(a, CC_E); /* 0 + 2 * va might be the expected address by chance */
     x86(a, X_LEA | X_W, RSI, rm_index(RSI, RDI, 1, 0), 0);
     align_ahead(c, 3);
     x86(a, 0x81 | X_W, ALU_CMP, rm_reg(RSI), 4);
@@ -125,7 +124,6 @@ static void direct_jump(Compiler *c, s32 target, bool call)
     Cold *k = new_link(c, field, target);
     k->slow[0] = field;
     k->slow[1] = other;
-    k->slow[2] = none;
     c->out->links[k->packed].expect = expect;
 }
 
@@ -142,7 +140,6 @@ void cold_link(Compiler *c, const Cold *k)
         const s32 delta = (s32)((u32)k->target & ~(u32)(VIEW_PAGE_SIZE - 1));
         alu_mi(a, c->x64, ALU_SUB, RM_PAGE, delta);
         bind(a, k->slow[1]);
-        bind(a, k->slow[2]);
     }
     leave_at(c, link->ungrouped ? EXIT_SPLIT : EXIT_LINK, k->target, link->jump);
 }
@@ -402,8 +399,6 @@ void sel_guard_next_page(Compiler *c)
     load_page(c, RDI, (s32)VIEW_PAGE_SIZE);
     vex(a, V_BEXTR | X_W, RSI, R14, rm_reg(RDI), 0);
     x86(a, X_MOV_LOAD | X_W, RSI, rm_index(R15, RSI, 3, (s32)VIEW_EXEC_OFFSET), 0);
-    x86(a, X_TEST | X_W, RSI, rm_reg(RSI), 0);
-    k->slow[1] = jcc_fwd(a, CC_E);
     x86(a, X_LEA | X_W, RSI, rm_index(RSI, RDI, 1, 0), 0);
     x86(a, 0x81 | X_W, ALU_CMP, rm_reg(RSI), 4);
     emit32(a, c->next_page_expected);

@@ -5,8 +5,8 @@
  *
  *     lea   rdi, [base + lo]           lo, hi: the bytes that the accesses from here on touch
  *     mov   esi, edi
- *     and   esi, 0xfff
- *     cmp   esi, 0x1000 - (hi - lo)
+ *     shl   esi, 20
+ *     cmp   esi, 0x1000 - (hi - lo) << 20
  *     ja    split                      not all in one page
  *     bextr rsi, rdi, r14
  *     mov   rsi, [r15 + rsi*8]         (+ 1 GiB for stores)
@@ -121,8 +121,9 @@ static Cold *lead(Compiler *c, const IrInsn *in, int slot, bool store)
     base_address(c, slot, r->lo);
     k->back = a->p;
     mov_rr(a, false, RSI, RDI);
-    alu_mi(a, false, ALU_AND, rm_reg(RSI), (s32)VIEW_PAGE_SIZE - 1);
-    alu_mi(a, false, ALU_CMP, rm_reg(RSI), (s32)VIEW_PAGE_SIZE - (r->hi - r->lo));
+    shift_i(a, false, 4, RSI, 32 - VIEW_PAGE_SHIFT); /* shorter than and */
+    alu_mi(a, false, ALU_CMP, rm_reg(RSI),
+           (s32)((VIEW_PAGE_SIZE - (u32)(r->hi - r->lo)) << (32 - VIEW_PAGE_SHIFT)));
     k->slow[2] = jcc_fwd(a, CC_A);
     if (c->x64 && c->backend->config.canonical_test) {
         canonical_test(c, k, RDI, RSI);

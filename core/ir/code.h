@@ -61,7 +61,8 @@ typedef struct CompiledBlock {
 /* Guest code addresses to host entry points: one per 4 KiB physical page that holds translated
  * code, allocated below 2 GiB, aligned to 16. entry[i] is the code address for the instruction at
  * page offset 2*i; where there is no block it is the backend's `miss` stub, which leaves with
- * EXIT_NEXT. The execute table leads here (softmmu/view.h). */
+ * EXIT_NEXT. Their addresses are odd multiples of 4096, half their size: so none is twice the address of
+ * a guest page, which an execute entry of 0 would be taken for. The execute table leads here (softmmu/view.h). */
 typedef struct CodePageEntries {
     u32 entry[2048];
 } CodePageEntries;
