@@ -40,6 +40,8 @@ enum {
     MAX_COLD = 3 * IR_MAX_INSNS,
 };
 
+static const u8 scratch_ints[SCRATCH_INTS] = {RDI, RSI, R13};
+
 /* CpuState.frame, by byte offset. */
 enum {
     FRAME_PACKED = 0,      /* u32: page offset of the instruction | instructions to refund << 12 */

@@ -168,7 +168,6 @@ static s32 return_offset(const Compiler *c, const IrInsn *in)
 /* Pushes the return address; `spare` is a register for it unless it still is in one. */
 static void push_return(Compiler *c, const IrInsn *in, unsigned spare)
 {
-    static const u8 scratch[SCRATCH_INTS] = {RDI, RSI, R13};
     Asm *a = &c->a;
     const s32 offset = return_offset(c, in);
     x86(a, 0xf7, 0, rm_reg(RSP), 4);
@@ -177,7 +176,7 @@ static void push_return(Compiler *c, const IrInsn *in, unsigned spare)
     k->slow[0] = jcc_fwd(a, CC_E);
     k->back = a->p;
     for (unsigned i = 0; i < SCRATCH_INTS; i++) {
-        const unsigned r = scratch[i];
+        const unsigned r = scratch_ints[i];
         const IrValue v = c->owner[r] != IR_NONE ? c->owner[r] : c->ghost[r];
         if (v != IR_NONE && c->block->insns[v].op == IR_pcrel &&
             c->block->insns[v].type == c->block->xlen && c->block->insns[v].imm == offset) {

@@ -7,8 +7,6 @@
  */
 #include "backend-x86_64/compiler.h"
 
-static const u8 scratch[SCRATCH_INTS] = {RDI, RSI, R13};
-
 static bool is_scratch(unsigned reg)
 {
     return SCRATCH_MASK >> reg & 1;
@@ -222,7 +220,7 @@ static unsigned next_scratch(Compiler *c)
 {
     const unsigned i = c->next_int;
     c->next_int = (u8)(i + 1 < SCRATCH_INTS ? i + 1 : 0);
-    return scratch[i];
+    return scratch_ints[i];
 }
 
 /* A scratch register for the operation in progress. */
@@ -336,7 +334,7 @@ int dest_int(Compiler *c, const Opnd *a, const Opnd *b)
         return b->reg;
     }
     for (unsigned i = 0; i < SCRATCH_INTS; i++) {
-        const unsigned r = scratch[i];
+        const unsigned r = scratch_ints[i];
         if (!(c->busy >> r & 1) && !grouped(c, r) && c->owner[r] == IR_NONE && !haunted(c, r)) {
             c->busy |= 1u << r;
             return (int)r;
@@ -353,7 +351,7 @@ int dest_int(Compiler *c, const Opnd *a, const Opnd *b)
         }
     }
     for (unsigned i = 0; i < SCRATCH_INTS; i++) {
-        const unsigned r = scratch[i];
+        const unsigned r = scratch_ints[i];
         if (!(c->busy >> r & 1) && !grouped(c, r)) {
             c->busy |= 1u << r;
             evict(c, r);
@@ -362,7 +360,7 @@ int dest_int(Compiler *c, const Opnd *a, const Opnd *b)
     }
     /* All hold operands: take one's place, its value stays in the frame. */
     for (unsigned i = 0; i < SCRATCH_INTS; i++) {
-        const unsigned r = scratch[i];
+        const unsigned r = scratch_ints[i];
         if (c->owner[r] != IR_NONE) {
             evict(c, r);
             return (int)r;
