@@ -111,6 +111,11 @@ void backward_pass(Compiler *c)
             x->uses++;
             continue;
         }
+        if (in->op == IR_const) {
+            v->loc = v->uses ? LOC_CONST : LOC_DEAD;
+            c->konst[i] = in->imm64;
+            continue;
+        }
         const OpInfo op = info[in->op];
         if ((op.flags & OP_DROPS) && unlikely(!v->uses)) {
             v->loc = LOC_DEAD;

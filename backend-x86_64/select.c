@@ -115,7 +115,7 @@ static void sel_pcrel(Compiler *c, const IrInsn *in)
 static void select_record(Compiler *c, const IrInsn *in)
 {
     switch ((IrOp)in->op) {
-    case IR_insn: case IR_const: break; /* emits_nothing */
+    case IR_insn: case IR_const: break; /* emits_nothing, backward_pass */
     case IR_getreg: sel_getreg(c, in); break;
     case IR_setreg: sel_setreg(c, in); break;
     case IR_getstate: sel_getstate(c, in); break;
@@ -253,7 +253,7 @@ static inline bool emits_nothing(Compiler *c, const IrInsn *in, u32 i)
         c->offset = (u32)in->imm;
         return true;
     }
-    if (v->loc == LOC_DEAD) {
+    if (v->loc != LOC_NONE) { /* a constant, or dead */
         return true;
     }
     if (in->op == IR_getreg) {
@@ -261,11 +261,6 @@ static inline bool emits_nothing(Compiler *c, const IrInsn *in, u32 i)
     }
     if (in->op == IR_setreg) {
         return is_set_already(c, in);
-    }
-    if (in->op == IR_const) {
-        v->loc = LOC_CONST;
-        c->konst[i] = in->imm64;
-        return true;
     }
     return false;
 }
