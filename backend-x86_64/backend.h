@@ -47,9 +47,10 @@ bool backend_host_ok(GError **err);
 Backend *backend_new(const BackendConfig *config, GError **err);
 void backend_free(Backend *backend);
 
-/* Compiles `block` into `room` (writable through the write mapping). Returns false if the room does not suffice (nothing is published; try elsewhere). Any
- * thread; two threads may compile at once. `next_page_expected`: for blocks with guard_next_page:
- * the address that the next page's execute entry must lead to. */
+/* Compiles `block` into `room` (writable through the write mapping). Returns false if the room does
+ * not suffice (nothing is published; try elsewhere). Any thread; two threads may compile at once.
+ * `next_page_expected`: for blocks with guard_next_page: the address that the next page's execute
+ * entry must lead to. */
 bool backend_compile(Backend *backend, const IrBlock *block, u32 next_page_expected,
                      const CodeRoom *room, CompiledBlock *out);
 
@@ -57,8 +58,8 @@ bool backend_compile(Backend *backend, const IrBlock *block, u32 next_page_expec
  * was jumped to). */
 u32 backend_miss_stub(const Backend *backend);
 
-/* Whoever jumps to a block's entry has put its page's guest virtual address into cpu->code_page, and
- * the target's into rdi; the miss stub relies on that. */
+/* Whoever jumps to a block's entry has put its page's guest virtual address into cpu->code_page,
+ * and the target's into rdi; the miss stub relies on that. */
 
 /* Runs code at code address `entry` for the block at cpu->pc until it leaves. MXCSR, callee-saved
  * registers and signal state are the host's again afterwards; fflags are folded into cpu->fflags.

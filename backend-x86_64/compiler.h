@@ -419,8 +419,8 @@ bool atomic_slow(CpuState *cpu, u64 va, u64 b, u64 d, u64 info, u64 *result);
 /* group.c */
 void group_reach(Compiler *c, ReachBehind *behind, u32 i, int slot);
 /* If the access belongs to a group that has been checked, or is checked here: where it is, and the
- * check's cold part if it was here (NULL else), whose `access` the caller sets. Takes rdi and rsi if
- * so. Otherwise false, and nothing has happened. */
+ * check's cold part if it was here (NULL else), whose `access` the caller sets. Takes rdi and rsi
+ * if so. Otherwise false, and nothing has happened. */
 bool group_access(Compiler *c, const IrInsn *in, bool store, Rm *m, Cold **leader);
 void group_accessed(Compiler *c); /* afterwards */
 void cold_group(Compiler *c, const Cold *k);
@@ -445,12 +445,13 @@ void cold_budget(Compiler *c, const Cold *k);
 void cold_exit(Compiler *c, const Cold *k);
 void cold_link(Compiler *c, const Cold *k);
 void cold_branch(Compiler *c, const Cold *k);
-void jump_ungrouped(Compiler *c, u32 packed); /* to the same instruction in a block without groups */
+/* To the same instruction in a block without groups. */
+void jump_ungrouped(Compiler *c, u32 packed);
 void cold_call(Compiler *c, const Cold *k);
 void cold_stack(Compiler *c, const Cold *k);
 void forget_calls(Asm *a); /* empties the stack of guest calls in progress */
-/* The jump (or call) to guest address rdi through the execute table; `none`: where to go if there is no
- * entry. */
+/* The jump (or call) to guest address rdi through the execute table; `none`: where to go if there
+ * is no entry. */
 void jump_to_rdi(Asm *a, bool x64, u32 none, bool call);
 u32 packed_before(const Compiler *c); /* for leaving before the current instruction */
 u32 unfinished_after(const Compiler *c); /* instructions to refund when leaving after it */

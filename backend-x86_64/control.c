@@ -106,8 +106,8 @@ static void direct_jump(Compiler *c, s32 target, bool call)
         new_link(c, field, target)->slow[0] = field;
         return;
     }
-    /* The target page's execute entry has to be the one that was linked. (Where there is none, it is 0,
-     * and no descriptor's address is twice that of a page: core/ir/code.h.) */
+    /* The target page's execute entry has to be the one that was linked. (Where there is none, it
+     * is 0, and no descriptor's address is twice that of a page: core/ir/code.h.) */
     const s32 delta = (s32)((u32)target & ~(u32)(VIEW_PAGE_SIZE - 1));
     load_page(c, RDI, delta);
     vex(a, V_BEXTR | X_W, RSI, R14, rm_reg(RDI), 0);
@@ -145,15 +145,15 @@ void cold_link(Compiler *c, const Cold *k)
 }
 
 /*
- * Guest calls in progress, on the host stack. A call pushes the guest's return address and does a host
- * call: so the host predicts the return. At the return address stands the landing pad, which takes the
- * guest's address away again, says which page is running, and goes on by a link like any other. A
- * return whose target is the guest address on top is a host return; another one (longjmp, another
- * coroutine, the first return after code was left) forgets all calls and is an indirect jump. At the
- * bottom stands an address that no return has.
+ * Guest calls in progress, on the host stack. A call pushes the guest's return address and does a
+ * host call: so the host predicts the return. At the return address stands the landing pad, which
+ * takes the guest's address away again, says which page is running, and goes on by a link like any
+ * other. A return whose target is the guest address on top is a host return; another one (longjmp,
+ * another coroutine, the first return after code was left) forgets all calls and is an indirect
+ * jump. At the bottom stands an address that no return has.
  *
- * Leaving generated code forgets them, too. So mappings, privilege and code may change there without a
- * thought for the landing pads.
+ * Leaving generated code forgets them, too. So mappings, privilege and code may change there
+ * without a thought for the landing pads.
  */
 static bool calls(const Compiler *c, const IrInsn *in)
 {
@@ -275,8 +275,8 @@ void jump_ungrouped(Compiler *c, u32 packed)
 }
 
 /*
- * The target's bits 63:38 must all be the same. The entry leads to the page's descriptor: its word for
- * the target is the code address.
+ * The target's bits 63:38 must all be the same. The entry leads to the page's descriptor: its word
+ * for the target is the code address.
  */
 void jump_to_rdi(Asm *a, bool x64, u32 none, bool call)
 {

@@ -19,10 +19,10 @@
  * (widen). The rest follows from what softmmu/view.h promises about entries. Only helper calls end
  * it; what is in r13 goes when the base is set or when something else needs the register more.
  *
- * On a miss mmu_prepare takes the trap, or fills the tables and the leader tries again, or says that
- * there is no entry to be had (a device, a page that PMP cuts). Then, and when the accesses are
- * not in one page, the block is left before the instruction for one that is compiled from there on
- * without groups (EXIT_SPLIT), to which the jump is linked as any other.
+ * On a miss mmu_prepare takes the trap, or fills the tables and the leader tries again, or says
+ * that there is no entry to be had (a device, a page that PMP cuts). Then, and when the accesses
+ * are not in one page, the block is left before the instruction for one that is compiled from there
+ * on without groups (EXIT_SPLIT), to which the jump is linked as any other.
  *
  * Which accesses belong together is found by the backward pass: a leader has to know how far those
  * behind it reach.
@@ -113,7 +113,7 @@ static Cold *lead(Compiler *c, const IrInsn *in, int slot, bool store)
 {
     Asm *a = &c->a;
     const Reach *r = &c->reach[c->index];
-    c->group = (Group){.slot = (s8)slot, .writable = store, .rest = r->rest, .lo = r->lo, .hi = r->hi};
+    c->group = (Group){(s8)slot, store, r->rest, r->lo, r->hi};
     c->ghost[R13] = IR_NONE;
     c->busy |= 1u << R13;
     flush_ints(c);

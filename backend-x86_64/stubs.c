@@ -3,11 +3,11 @@
  * the calls from it into C. They alone know how to save and restore the mapped registers, so blocks
  * stay small.
  *
- * In a block rsp is 8 below a multiple of 16, so that a called stub can call C as it is; guest calls
- * that are in progress (control.c) take 16 bytes each. C that may compute with floating point
+ * In a block rsp is 8 below a multiple of 16, so that a called stub can call C as it is; guest
+ * calls that are in progress (control.c) take 16 bytes each. C that may compute with floating point
  * (helpers that say so, and devices behind loads and stores) runs with the host's MXCSR, and the
- * guest's, with its sticky exception flags, waits in the frame: changing it costs as much as the rest
- * of a call, so other helpers and the taking of traps leave it alone.
+ * guest's, with its sticky exception flags, waits in the frame: changing it costs as much as the
+ * rest of a call, so other helpers and the taking of traps leave it alone.
  *
  * Where a helper has set pc (a trap return, a write to satp), and where a trap was raised and taken
  * by the frontend, the hart does not have to leave: `dispatch` looks pc up in the execute table of

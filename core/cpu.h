@@ -4,8 +4,8 @@
  *
  * Generated code holds an address within CpuState in rbp, such that the words it uses most, the
  * first 256 bytes, take an 8-bit displacement. While generated code runs, some registers live in
- * host registers (see `backend-x86_64`); they are in memory again whenever C code runs that may look
- * at them.
+ * host registers (see `backend-x86_64`); they are in memory again whenever C code runs that may
+ * look at them.
  *
  * Everything here belongs to the hart's own thread, except the words marked "any thread".
  */
@@ -29,8 +29,8 @@ typedef enum CpuExit {
     EXIT_TRAP,   /* trap_cause and trap_value are set, pc is the instruction that trapped */
     EXIT_GUARD,  /* a guard's state byte was 0; exit_arg is the guard's number (see IR op guard) */
     EXIT_NEXT_PAGE, /* the straddling instruction's second page changed (IR op guard_next_page) */
-    EXIT_SPLIT,     /* a group of accesses has to be checked one by one: go on at pc in a block without
-                       groups; else as EXIT_LINK */
+    EXIT_SPLIT,     /* a group of accesses has to be checked one by one: go on at pc in a block
+                       without groups; else as EXIT_LINK */
     EXIT_HALT,      /* WFI, WRS: sleep until an interrupt is pending */
 } CpuExit;
 
@@ -53,7 +53,8 @@ enum {
 
 enum { CPU_FRAME_WORDS = 4096 + 16 };
 
-/* A kicked hart's budget: so far below 0 that nothing a block gives back makes it positive again. */
+/* A kicked hart's budget: so far below 0 that nothing a block gives back makes it positive again.
+ */
 #define CPU_BUDGET_KICKED (-((s64)1 << 62))
 
 struct CpuState {

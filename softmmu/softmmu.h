@@ -45,8 +45,8 @@ void mmu_flush_all(CpuState *cpu);
 bool mmu_load(CpuState *cpu, u64 va, unsigned size_log2, u64 *value);
 bool mmu_store(CpuState *cpu, u64 va, unsigned size_log2, u64 value);
 /* What an access of 1 << size_log2 bytes does before it touches memory. false: trap recorded. Else
- * *ready tells whether the page has an entry now (it has none if it is no memory, or not as a whole, or
- * if the access crosses the page's end); then the access works by the table. */
+ * *ready tells whether the page has an entry now (it has none if it is no memory, or not as a
+ * whole, or if the access crosses the page's end); then the access works by the table. */
 bool mmu_prepare(CpuState *cpu, u64 va, unsigned size_log2, bool store, bool *ready);
 /* Host address of a naturally aligned memory word for atomics: AMO, CAS and SC (store permission,
  * cause 6/7/15) or LR (load permission, cause 4/5/13). MMIO gives an access fault. For stores, code

@@ -16,8 +16,8 @@
  * handler (a kernel without FENCE.I copies one program after the other into the same frames), or
  * the next time it is entered through here.
  *
- * A block's code is in two parts: the hot part, and apart from it what seldom runs, so that the hot parts
- * of all blocks are close together.
+ * A block's code is in two parts: the hot part, and apart from it what seldom runs, so that the hot
+ * parts of all blocks are close together.
  *
  * The code cache is a ring of regions. When it is full the oldest region's blocks are
  * forgotten: links into them are undone, entry points cleared.
@@ -828,7 +828,8 @@ static u32 translate(Exec *exec, ExecHart *h, CodePage *page, u64 pc, bool ungro
     if (exec->config.perf_map) {
         fprintf(exec->config.perf_map, "%x %x guest_%" PRIx64 "\n", code.start, code.size, pc);
         if (code.cold_size) {
-            fprintf(exec->config.perf_map, "%x %x cold_%" PRIx64 "\n", code.cold, code.cold_size, pc);
+            fprintf(exec->config.perf_map, "%x %x cold_%" PRIx64 "\n", code.cold, code.cold_size,
+                    pc);
         }
         fflush(exec->config.perf_map);
     }

@@ -6,12 +6,12 @@
  * of address space, so that every code address fits 31 bits ("code address" below: a u32, the
  * executable address). The difference between the two mappings is constant: CodeSpace.write_delta.
  *
- * A block's outgoing direct jumps, calls among them, are its links. An unlinked jump leads to a stub
- * of the block that leaves with EXIT_LINK; linking patches it by aligned 4-byte stores:
- * - within the page: the jump's 32-bit displacement;
- * - across pages: first the displacement, then the 32-bit address of the CodePage descriptor that
- * the code compares the target page's execute entry with (CODE_NO_PAGE never compares equal).
- * Unlinking writes the original values back, in the opposite order.
+ * A block's outgoing direct jumps, calls among them, are its links. An unlinked jump leads to a
+ * stub of the block that leaves with EXIT_LINK; linking patches it by aligned 4-byte stores: -
+ * within the page: the jump's 32-bit displacement; - across pages: first the displacement, then the
+ * 32-bit address of the CodePage descriptor that the code compares the target page's execute entry
+ * with (CODE_NO_PAGE never compares equal). Unlinking writes the original values back, in the
+ * opposite order.
  */
 #ifndef STAG_CORE_IR_CODE_H
 #define STAG_CORE_IR_CODE_H
@@ -42,8 +42,8 @@ typedef struct CodeLink {
                        leaves with EXIT_SPLIT */
 } CodeLink;
 
-/* Where a block may be written. What seldom runs, the cold part, stands apart, so that the code that
- * runs is close together. */
+/* Where a block may be written. What seldom runs, the cold part, stands apart, so that the code
+ * that runs is close together. */
 typedef struct CodeRoom {
     u32 at, size; /* code address, aligned to 4, and bytes */
     u32 cold_at, cold_size; /* above; size 0: the cold part follows the hot one */
@@ -61,8 +61,9 @@ typedef struct CompiledBlock {
 /* Guest code addresses to host entry points: one per 4 KiB physical page that holds translated
  * code, allocated below 2 GiB, aligned to 16. entry[i] is the code address for the instruction at
  * page offset 2*i; where there is no block it is the backend's `miss` stub, which leaves with
- * EXIT_NEXT. Their addresses are odd multiples of 4096, half their size: so none is twice the address of
- * a guest page, which an execute entry of 0 would be taken for. The execute table leads here (softmmu/view.h). */
+ * EXIT_NEXT. Their addresses are odd multiples of 4096, half their size: so none is twice the
+ * address of a guest page, which an execute entry of 0 would be taken for. The execute table leads
+ * here (softmmu/view.h). */
 typedef struct CodePageEntries {
     u32 entry[2048];
 } CodePageEntries;

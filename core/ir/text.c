@@ -14,9 +14,9 @@
  *
  * Each token shows by itself what it is: vN a value, $ x f a state offset, @ an offset from the
  * page, # a constant, + - a displacement; everything else says what aux holds. So their order,
- * commas and brackets are for the reader only. What aux means depends on the operation: fields_of().
- * vN is defined by the record that has it on the left; numbers need not be record indices. A ;
- * begins a comment.
+ * commas and brackets are for the reader only. What aux means depends on the operation:
+ * fields_of(). vN is defined by the record that has it on the left; numbers need not be record
+ * indices. A ; begins a comment.
  */
 #include <errno.h>
 #include <glib.h>

@@ -186,8 +186,8 @@ static u32 fold_extend(Opt *o, IrInsn *insn)
     return KEEP;
 }
 
-/* (x << k) >> k -> an extension of x's low bits, which is how compilers write it without Zba and Zbb.
- * The shift to the left is mostly an instruction of its own. */
+/* (x << k) >> k -> an extension of x's low bits, which is how compilers write it without Zba and
+ * Zbb. The shift to the left is mostly an instruction of its own. */
 static bool fold_shifts(const Opt *o, IrInsn *insn, unsigned k)
 {
     const unsigned bits = ir_type_bits(insn->type), left = bits - k;
