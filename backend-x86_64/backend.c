@@ -54,7 +54,7 @@ static void map_registers(Backend *b)
     }
     unsigned int_count = 0, float_count = 0;
     for (unsigned i = 0; i < b->config.hot_count; i++) {
-        const BackendHotReg *hot = &b->config.hot[i];
+        const IrHotReg *hot = &b->config.hot[i];
         Home *home = &b->homes[(hot->offset - CPU_OFFSET_X(0)) / 8];
         if (hot->is_float && float_count < MAPPED_FLOATS) {
             home->kind = HOME_XMM;

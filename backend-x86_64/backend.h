@@ -19,17 +19,12 @@ typedef struct Backend Backend;
 
 enum { BACKEND_STUB_AREA = 16 << 10 }; /* bytes that the shared stubs may take */
 
-typedef struct BackendHotReg {
-    u16 offset; /* in CpuState */
-    bool is_float;
-} BackendHotReg;
-
 typedef struct BackendConfig {
     CodeSpace space;
     u32 stub_area; /* code address of stub_area_size bytes at the start of the space, for the
                       backend's shared stubs */
     u32 stub_area_size;
-    const BackendHotReg *hot;
+    const IrHotReg *hot; /* hot_count guest registers, hottest first; used by backend_new only */
     unsigned hot_count;
     bool canonical_test; /* view_needs_canonical_test() */
     IrType xlen;

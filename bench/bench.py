@@ -54,12 +54,12 @@ def lines_with_times(process):
         if not select.select([process.stdout], [], [], HANG)[0]:
             process.kill()
         data = os.read(process.stdout.fileno(), 65536)
-        now = time.monotonic()
+        at = time.monotonic()
         if not data:
             return
         *lines, buffer = (buffer + data).split(b"\n")
         for line in lines:
-            yield now, line.decode(errors="replace").strip("\r")
+            yield at, line.decode(errors="replace").strip("\r")
 
 
 class Measurement:
@@ -74,15 +74,15 @@ class Measurement:
     def take(self, lines, pid=None):
         """Reads lines up to the last one; False if that never came. pid is an emulator's, not a native program's."""
         started, used = {}, {}
-        for now, line in lines:
+        for at, line in lines:
             words = line.split()
             if words[:2] == ["BENCH", "START"] and len(words) == 3:
-                started[words[2]] = now
+                started[words[2]] = at
                 if pid and self.processor_time:
                     used[words[2]] = hostmemory.processor_seconds(pid)
             elif words[:2] == ["BENCH", "END"] and len(words) == 5 and words[2] in started:
                 name, took = words[2], float(words[4])
-                self.by_host += now - started[name]
+                self.by_host += at - started[name]
                 self.by_guest += took
                 if name in used:
                     took = hostmemory.processor_seconds(pid) - used[name]
@@ -120,9 +120,9 @@ class Machine:
         process = self.start(os.path.join(self.guest, "initramfs.cpio.gz"))
         took = None
         try:
-            for now, line in lines_with_times(process):
+            for at, line in lines_with_times(process):
                 if "Stag guest: init" in line:
-                    took = hostmemory.processor_seconds(process.pid) if processor_time else now - before
+                    took = hostmemory.processor_seconds(process.pid) if processor_time else at - before
                 elif "shell ready" in line:
                     return took, hostmemory.above_guest(process.pid, MEMORY)
         finally:

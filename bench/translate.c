@@ -18,15 +18,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "backend-x86_64/backend.h"
+#include "core/exec/exec.h"
 #include "core/opt/opt.h"
 #include "frontend-riscv/frontend.h"
 
-enum { PAGE = 4096, SPACE = 4 << 20, STUB_AREA = 64 << 10, MAX_INSNS = 128 };
+enum { PAGE = 4096, SPACE = 4 << 20, MAX_INSNS = 128 };
 
 typedef enum Stage { DECODE, PASSES, EMIT, STAGES } Stage;
 
@@ -39,35 +38,15 @@ typedef struct Work {
 
 static CodeSpace space;
 
-static void code_space_new(void)
-{
-    int fd = memfd_create("translate", 0);
-    if (fd < 0 || ftruncate(fd, SPACE)) {
-        g_error("no memory for code");
-    }
-    space.exec = mmap(NULL, SPACE, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_32BIT, fd, 0);
-    u8 *write = mmap(NULL, SPACE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
-    if (space.exec == MAP_FAILED || write == MAP_FAILED) {
-        g_error("no memory for code");
-    }
-    space.size = SPACE;
-    space.write_delta = write - space.exec;
-    close(fd);
-}
-
 static Backend *new_backend(const HartModel *model)
 {
     unsigned count;
     const IrHotReg *hot = riscv_hot_regs(&count);
-    g_autofree BackendHotReg *regs = g_new(BackendHotReg, count);
-    for (unsigned i = 0; i < count; i++) {
-        regs[i] = (BackendHotReg){hot[i].offset, hot[i].is_float};
-    }
     BackendConfig config = {
         .space = space,
         .stub_area = (u32)(uintptr_t)space.exec,
-        .stub_area_size = STUB_AREA,
-        .hot = regs,
+        .stub_area_size = EXEC_STUB_AREA,
+        .hot = hot,
         .hot_count = count,
         .xlen = model->rv32 ? IR_I32 : IR_I64,
     };
@@ -169,9 +148,11 @@ int main(int argc, char **argv)
     if (!model) {
         g_error("%s", err->message);
     }
-    code_space_new();
+    if (!exec_code_space_new(SPACE, &space, &err)) {
+        g_error("%s", err->message);
+    }
     Work w = {.model = model, .backend = new_backend(model)};
-    w.first_code = (u32)(uintptr_t)space.exec + STUB_AREA;
+    w.first_code = (u32)(uintptr_t)space.exec + EXEC_STUB_AREA;
 
     double best[STAGES];
     for (Stage stage = DECODE; stage < STAGES; stage++) {

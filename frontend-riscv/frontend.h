@@ -33,15 +33,11 @@ typedef struct TranslateInput {
 } TranslateInput;
 
 /* Fills `out` (whose insns has room for IR_MAX_INSNS records). Illegal encodings become code that
- * raises illegal instruction; nothing fails. A block ends at jumps, branches, instructions that
+ * raises illegal instruction; nothing fails. A block ends at jumps, branches backward, instructions that
  * change the mode, the page's end or max_insns. */
 TranslateResult riscv_translate(const TranslateInput *in, IrBlock *out);
 
 /* The guest registers in the order in which they deserve a host register. */
-typedef struct IrHotReg {
-    u16 offset; /* in CpuState */
-    bool is_float;
-} IrHotReg;
 const IrHotReg *riscv_hot_regs(unsigned *count);
 
 /* Disassembles one instruction (2 or 4 bytes in `insn`) at pc into buf, objdump's syntax with plain

@@ -91,6 +91,12 @@ typedef struct IrHelper {
     u8 flags; /* HELPER_* */
 } IrHelper;
 
+/* A guest register that a frontend would like to see in a host register. */
+typedef struct IrHotReg {
+    u16 offset; /* in CpuState */
+    bool is_float;
+} IrHotReg;
+
 enum { IR_MAX_INSNS = 4096 }; /* records in a block */
 
 typedef struct IrBlock {

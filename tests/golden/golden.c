@@ -50,15 +50,11 @@ static Backend *new_backend(const HartModel *model)
 {
     unsigned count;
     const IrHotReg *hot = riscv_hot_regs(&count);
-    g_autofree BackendHotReg *regs = g_new(BackendHotReg, count);
-    for (unsigned i = 0; i < count; i++) {
-        regs[i] = (BackendHotReg){hot[i].offset, hot[i].is_float};
-    }
     BackendConfig config = {
         .space = space,
         .stub_area = (u32)(uintptr_t)space.exec,
         .stub_area_size = STUB_AREA,
-        .hot = regs,
+        .hot = hot,
         .hot_count = count,
         .xlen = model->rv32 ? IR_I32 : IR_I64,
     };

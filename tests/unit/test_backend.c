@@ -190,7 +190,7 @@ static bool find_block(void *opaque, u32 address, u32 *start, u32 *tables)
 }
 
 /* a0-a5, sp, s0, s1, then others; f10-f17, f0-f3, then others. */
-static const BackendHotReg hot[] = {
+static const IrHotReg hot[] = {
     {CPU_OFFSET_X(10), false}, {CPU_OFFSET_X(11), false}, {CPU_OFFSET_X(12), false},
     {CPU_OFFSET_X(13), false}, {CPU_OFFSET_X(14), false}, {CPU_OFFSET_X(15), false},
     {CPU_OFFSET_X(2), false},  {CPU_OFFSET_X(8), false},  {CPU_OFFSET_X(9), false},
