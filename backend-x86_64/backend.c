@@ -200,9 +200,8 @@ void backend_for_each_stub(const Backend *backend,
         const char *name;
         u32 start;
     } stubs[] = {
-        {"leave", s->leave}, {"dispatch", s->dispatch}, {"enter", s->enter},
-        {"exit", s->exit_packed[EXIT_BUDGET]},
-        {"miss", s->miss}, {"memory", s->load[0]}, {"atomic", s->atomic},
+        {"leave", s->leave}, {"miss", s->miss}, {"dispatch", s->dispatch}, {"enter", s->enter},
+        {"exit", s->exit_packed[EXIT_BUDGET]}, {"memory", s->load[0]}, {"atomic", s->atomic},
         {"call", s->call[0][0][0]}, {"eval_fp", s->eval_fp}, {"eval_int", s->eval_int},
         {NULL, s->end},
     };

@@ -86,7 +86,8 @@ typedef struct Home {
 
 /* Shared code and data in the stub area, by code address. */
 typedef struct Stubs {
-    u32 enter, miss;
+    u32 enter;
+    u32 miss; /* rdi = address of an instruction without a block or entry: EXIT_NEXT */
     u32 fold;  /* table: MXCSR bits 5:0 to fflags */
     u32 leave; /* esi = CpuExit, edi = link jump; pc and budget are right */
     u32 dispatch; /* registers in memory: goes on at pc */
@@ -94,7 +95,6 @@ typedef struct Stubs {
     u32 exit_packed[EXIT_HALT + 1];
     /* After one (next, link): esi = target as page offset, edi = link. */
     u32 exit_after[EXIT_HALT + 1];
-    u32 exit_jump;         /* rdi = target address: EXIT_NEXT */
     u32 return_miss;       /* rdi = target address of a return that matches no call */
     u32 exit_status;       /* esi = packed: the helper's status decides (leave) */
     u32 load[4], store[4]; /* rdi = va, rsi = value */

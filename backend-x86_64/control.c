@@ -92,6 +92,21 @@ static bool links_left(const Compiler *c, u32 n)
     return c->out->link_count + n <= CODE_MAX_LINKS;
 }
 
+/* rdi = the running code's page + delta; compares what its execute entry leads to with a
+ * descriptor's address, the last four bytes, at a multiple of 4. (Where there is no entry, it is 0,
+ * and no descriptor's address is twice that of a page: core/ir/code.h.) */
+static void compare_page(Compiler *c, s32 delta, u32 descriptor)
+{
+    Asm *a = &c->a;
+    load_page(c, RDI, delta);
+    vex(a, V_BEXTR | X_W, RSI, R14, rm_reg(RDI), 0);
+    x86(a, X_MOV_LOAD | X_W, RSI, rm_index(R15, RSI, 3, (s32)VIEW_EXEC_OFFSET), 0);
+    x86(a, X_LEA | X_W, RSI, rm_index(RSI, RDI, 1, 0), 0);
+    align_ahead(c, 3);
+    x86(a, 0x81 | X_W, ALU_CMP, rm_reg(RSI), 4);
+    emit32(a, descriptor);
+}
+
 /* A direct jump (or call) to page offset `target`, unconditional. */
 static void direct_jump(Compiler *c, s32 target, bool call)
 {
@@ -106,16 +121,8 @@ static void direct_jump(Compiler *c, s32 target, bool call)
         new_link(c, field, target)->slow[0] = field;
         return;
     }
-    /* The target page's execute entry has to be the one that was linked. (Where there is none, it
-     * is 0, and no descriptor's address is twice that of a page: core/ir/code.h.) */
-    const s32 delta = (s32)((u32)target & ~(u32)(VIEW_PAGE_SIZE - 1));
-    load_page(c, RDI, delta);
-    vex(a, V_BEXTR | X_W, RSI, R14, rm_reg(RDI), 0);
-    x86(a, X_MOV_LOAD | X_W, RSI, rm_index(R15, RSI, 3, (s32)VIEW_EXEC_OFFSET), 0);
-    x86(a, X_LEA | X_W, RSI, rm_index(RSI, RDI, 1, 0), 0);
-    align_ahead(c, 3);
-    x86(a, 0x81 | X_W, ALU_CMP, rm_reg(RSI), 4);
-    emit32(a, CODE_NO_PAGE);
+    /* The target page's execute entry has to be the one that was linked. */
+    compare_page(c, (s32)((u32)target & ~(u32)(VIEW_PAGE_SIZE - 1)), CODE_NO_PAGE);
     const u32 expect = asm_here(a) - 4;
     u8 *other = jcc_fwd(a, CC_NE);
     x86(a, X_MOV_STORE | X_W, RDI, RM_PAGE, 0);
@@ -320,7 +327,7 @@ void sel_jump(Compiler *c, const IrInsn *in)
         ret(a);
         return;
     }
-    jump_to_rdi(a, c->x64, stubs->exit_jump, call);
+    jump_to_rdi(a, c->x64, stubs->miss, call);
     if (call) {
         landing_pad(c, in);
     }
@@ -395,12 +402,7 @@ void sel_guard_next_page(Compiler *c)
     Asm *a = &c->a;
     flush_ints(c);
     Cold *k = new_exit(c, EXIT_NEXT_PAGE);
-    load_page(c, RDI, (s32)VIEW_PAGE_SIZE);
-    vex(a, V_BEXTR | X_W, RSI, R14, rm_reg(RDI), 0);
-    x86(a, X_MOV_LOAD | X_W, RSI, rm_index(R15, RSI, 3, (s32)VIEW_EXEC_OFFSET), 0);
-    x86(a, X_LEA | X_W, RSI, rm_index(RSI, RDI, 1, 0), 0);
-    x86(a, 0x81 | X_W, ALU_CMP, rm_reg(RSI), 4);
-    emit32(a, c->next_page_expected);
+    compare_page(c, (s32)VIEW_PAGE_SIZE, c->next_page_expected);
     k->slow[0] = jcc_fwd(a, CC_NE);
 }
 

@@ -210,6 +210,10 @@ static void make_leave(StubMaker *s)
         pop(a, saved[i]);
     }
     ret(a);
+
+    s->b->stubs.miss = asm_here(a);
+    x86(a, X_MOV_STORE | X_W, RDI, rm_cpu(offsetof(CpuState, pc)), 0);
+    leave_with(s, EXIT_NEXT, false, s->b->stubs.leave);
 }
 
 /* From here on the hart is in the view that is current now. */
@@ -220,31 +224,10 @@ static void make_dispatch(StubMaker *s)
     forget_calls(a);
     alu_mi(a, false, ALU_CMP, rm_cpu(offsetof(CpuState, pending)), 0);
     u8 *pending = jcc_fwd(a, CC_NE);
-    x86(a, X_MOV_LOAD | X_W, RDI, rm_cpu(offsetof(CpuState, pc)), 0);
-    u8 *odd = NULL;
-    if (s->b->config.xlen == IR_I64) { /* bits 63:38 are all the same */
-        mov_rr(a, true, RSI, RDI);
-        shift_i(a, true, 7, RSI, VIEW_PAGE_SHIFT + VIEW_INDEX_BITS - 1);
-        alu_mi(a, true, ALU_ADD, rm_reg(RSI), 1);
-        alu_mi(a, true, ALU_CMP, rm_reg(RSI), 1);
-        odd = jcc_fwd(a, CC_A);
-    }
-    x86(a, X_MOV_LOAD | X_W, R15, rm_cpu(offsetof(CpuState, view)), 0);
-    vex(a, V_BEXTR | X_W, RSI, R14, rm_reg(RDI), 0);
-    x86(a, X_MOV_LOAD | X_W, RSI, rm_index(R15, RSI, 3, (s32)VIEW_EXEC_OFFSET), 0);
-    x86(a, X_TEST | X_W, RSI, rm_reg(RSI), 0);
-    u8 *none = jcc_fwd(a, CC_E);
     reload(s);
-    mov_rr(a, true, R13, RDI);
-    alu_mi(a, true, ALU_AND, rm_reg(R13), -(s32)VIEW_PAGE_SIZE);
-    x86(a, X_MOV_STORE | X_W, R13, RM_PAGE, 0);
-    x86(a, X_MOV_LOAD, RSI, rm_index(RSI, RDI, 1, 0), 0);
-    x86(a, 0xff, 4, rm_reg(RSI), 0);
+    x86(a, X_MOV_LOAD | X_W, RDI, rm_cpu(offsetof(CpuState, pc)), 0);
+    jump_to_rdi(a, s->b->config.xlen == IR_I64, s->b->stubs.miss, false);
     bind(a, pending);
-    if (odd) {
-        bind(a, odd);
-    }
-    bind(a, none);
     leave_with(s, EXIT_NEXT, false, s->leave_spilled);
 }
 
@@ -332,16 +315,10 @@ static void make_exits(StubMaker *s)
         x86(a, X_MOV_STORE | X_W, RSI, rm_cpu(offsetof(CpuState, pc)), 0);
         leave_with(s, (CpuExit)after[i], true, stubs->leave);
     }
-    stubs->exit_jump = asm_here(a);
-    x86(a, X_MOV_STORE | X_W, RDI, rm_cpu(offsetof(CpuState, pc)), 0);
-    leave_with(s, EXIT_NEXT, false, stubs->leave);
-    stubs->miss = asm_here(a);
-    x86(a, X_MOV_STORE | X_W, RDI, rm_cpu(offsetof(CpuState, pc)), 0);
-    leave_with(s, EXIT_NEXT, false, stubs->leave);
     stubs->return_miss = asm_here(a);
     forget_calls(a);
     alu_mi(a, true, ALU_AND, rm_reg(RDI), -2);
-    jump_to_rdi(a, w, stubs->exit_jump, false);
+    jump_to_rdi(a, w, stubs->miss, false);
 }
 
 static void make_memory(StubMaker *s)
