@@ -153,10 +153,12 @@ static void cpu_pointer(StubMaker *s)
 }
 
 /* al = whether the C function succeeded; if not, leaves with its trap. */
-static void c_end(StubMaker *s)
+static void c_end(StubMaker *s, bool fp)
 {
     Asm *a = &s->a;
-    guest_mxcsr(s);
+    if (fp) {
+        guest_mxcsr(s);
+    }
     x86(a, 0x84, RAX, rm_reg(RAX), 0);
     u8 *ok = jcc8_fwd(a, CC_NE);
     x86(a, X_MOV_LOAD, RSI, rm_frame(FRAME_PACKED), 0);
@@ -334,7 +336,7 @@ static void make_memory(StubMaker *s)
         mov_ri(a, RDX, size);
         x86(a, X_LEA | X_W, RCX, result, 0);
         c_call(s, (const void *)(uintptr_t)mmu_load);
-        c_end(s);
+        c_end(s, true);
         x86(a, X_MOV_LOAD | X_W, RDI, result, 0);
         ret(a);
 
@@ -345,19 +347,19 @@ static void make_memory(StubMaker *s)
         cpu_pointer(s);
         mov_ri(a, RDX, size);
         c_call(s, (const void *)(uintptr_t)mmu_store);
-        c_end(s);
+        c_end(s, true);
         ret(a);
 
         for (unsigned store = 0; store < 2; store++) {
             stubs->prepare[store][size] = asm_here(a);
-            c_begin(s, true);
+            c_begin(s, false);
             mov_rr(a, true, RSI, RDI);
             cpu_pointer(s);
             mov_ri(a, RDX, size);
             mov_ri(a, RCX, store);
             x86(a, X_LEA | X_W, R8, result, 0);
             c_call(s, (const void *)(uintptr_t)mmu_prepare);
-            c_end(s);
+            c_end(s, false);
             x86(a, X_MOVZX8, RDI, result, 0);
             ret(a);
         }
@@ -369,23 +371,23 @@ static void make_memory(StubMaker *s)
         ret(a);
     }
     stubs->zero = asm_here(a);
-    c_begin(s, true);
+    c_begin(s, false);
     mov_rr(a, true, RSI, RDI);
     cpu_pointer(s);
     c_call(s, (const void *)(uintptr_t)mmu_zero);
-    c_end(s);
+    c_end(s, false);
     ret(a);
 
     static const u8 args[] = {RSI, RDX, RCX, R8};
     stubs->atomic = asm_here(a);
-    c_begin(s, true);
+    c_begin(s, false);
     for (unsigned i = 0; i < ARRAY_LEN(args); i++) {
         x86(a, X_MOV_LOAD | X_W, args[i], rm_frame(FRAME_ARG + 8 * (s32)i), 0);
     }
     x86(a, X_LEA | X_W, R9, result, 0);
     cpu_pointer(s);
     c_call(s, (const void *)(uintptr_t)atomic_slow);
-    c_end(s);
+    c_end(s, false);
     ret(a);
 }
 
