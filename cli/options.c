@@ -5,6 +5,7 @@
 
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "devices/props.h"
 #include "frontend-riscv/frontend.h"
 #include "machine/loader.h"
 
@@ -20,59 +21,6 @@ typedef struct Option {
 } Option;
 
 /* ---- Values --------------------------------------------------------------------------------- */
-
-unsigned edit_distance(const char *a, const char *b)
-{
-    enum { MAX = 64 };
-    unsigned rows[3][MAX + 1];
-    unsigned la = (unsigned)MIN(strlen(a), MAX), lb = (unsigned)MIN(strlen(b), MAX);
-    for (unsigned j = 0; j <= lb; j++) {
-        rows[0][j] = j;
-    }
-    for (unsigned i = 1; i <= la; i++) {
-        unsigned *now = rows[i % 3], *before = rows[(i + 2) % 3], *before2 = rows[(i + 1) % 3];
-        now[0] = i;
-        for (unsigned j = 1; j <= lb; j++) {
-            unsigned replaced = before[j - 1] + (a[i - 1] != b[j - 1]);
-            now[j] = MIN(replaced, MIN(before[j], now[j - 1]) + 1);
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
-                now[j] = MIN(now[j], before2[j - 2] + 1);
-            }
-        }
-    }
-    return rows[la % 3][lb];
-}
-
-bool parse_size(const char *text, u64 unit, u64 *bytes)
-{
-    static const char suffixes[] = "BKMGTPE";
-    size_t digits = strspn(text, "0123456789.");
-    g_autofree char *head = g_strndup(text, digits);
-    char *end;
-    double number = g_ascii_strtod(head, &end);
-    if (!g_ascii_isdigit(text[0]) || *end) {
-        return false;
-    }
-    if (text[digits]) {
-        const char *suffix = strchr(suffixes, g_ascii_toupper(text[digits]));
-        if (!suffix || text[digits + 1]) {
-            return false;
-        }
-        unit = (u64)1 << (10 * (suffix - suffixes));
-    }
-    number *= (double)unit;
-    if (!(number >= 1 && number <= (double)((u64)1 << 62))) {
-        return false;
-    }
-    *bytes = (u64)number;
-    return true;
-}
-
-static bool parse_switch(const char *text, bool *on)
-{
-    *on = strcmp(text, "on") == 0 || strcmp(text, "yes") == 0 || strcmp(text, "true") == 0;
-    return *on || strcmp(text, "off") == 0 || strcmp(text, "no") == 0 || strcmp(text, "false") == 0;
-}
 
 static void set_text(char **where, const char *value)
 {

@@ -24,10 +24,4 @@ bool cli_parse(Cli *cli, int argc, char **argv, FILE *out, GError **err);
 
 void cli_print_help(FILE *out);
 
-/* The fewest insertions, deletions, replacements and swaps of neighbours that turn a into b. */
-unsigned edit_distance(const char *a, const char *b);
-/* A size such as "512M", "1.5G", "64K" in bytes; a plain number counts `unit`s. False if it is none
- * or 0 or above 2^62. */
-bool parse_size(const char *text, u64 unit, u64 *bytes);
-
 #endif

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "cli/options.h"
+#include "devices/props.h"
 #include "machine/internal.h"
 
 /* ---- Options -------------------------------------------------------------------------------- */
