@@ -96,8 +96,10 @@ START_TEST(help)
     FILE *f = open_memstream(&text, &size);
     props_print(props, ARRAY_LEN(props), f);
     fclose(f);
-    ck_assert_ptr_nonnull(strstr(text, "  choice=<red|green>               a colour (default: green)\n"));
-    ck_assert_ptr_nonnull(strstr(text, "  on=<on|off>                        a switch\n"));
+    ck_assert_ptr_nonnull(
+        strstr(text, "  choice=<red|green>                 a colour (default: green)\n"));
+    ck_assert_ptr_nonnull(
+        strstr(text, "  on=<on|off>                        a switch\n"));
     free(text);
 }
 END_TEST
