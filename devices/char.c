@@ -1,5 +1,5 @@
-/* Character backends: two rings, a writer thread, the escape keys, and the care of the terminal.
- * See char.h. */
+/* Lines and the character devices on them: two kinds of rings, a writer thread, the escape keys.
+ * See char.h; what a line is connected to is the business of char_backends.c. */
 #include "devices/char.h"
 
 #include <errno.h>
@@ -8,174 +8,39 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <termios.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "core/base/error.h"
+#include "devices/char_line.h"
+#include "devices/terminal.h"
 
 enum {
-    INPUT_SIZE = 4096,     /* a terminal's own line buffer is that long */
-    OUTPUT_SIZE = 1 << 20, /* the log of a whole boot, for readers that pause */
-    ESCAPE_KEY = 1,      /* Ctrl-A */
+    ESCAPE_KEY = 1, /* Ctrl-A */
     FLUSH_SECONDS = 1,
+    DRAIN_POLL_MS = 10,
+    EVENT_ROOM = 4, /* of the input, kept free for events */
 };
 
-struct CharDev {
-    int in, out; /* -1: none. `out` is a duplicate of our own: the writer may outlive the original */
-    bool in_tty;
-    bool has_escapes;
-    CharEscapes escapes;
-
-    GMutex notify_lock; /* held while notify runs; taken before `lock` */
-    void (*notify)(void *opaque);
-    void *opaque;
-
-    GMutex lock; /* all below */
-    GCond written;
-    GCond filled;
-
-    u16 input[INPUT_SIZE]; /* bytes and CHAR_BREAK */
-    unsigned input_head, input_count;
-    bool escape_seen; /* the escape key was the last one */
-    bool at_end;      /* of the input */
-    guint watch;      /* the GSource that reads `in`; 0: not reading */
-
-    u8 output[OUTPUT_SIZE];
-    size_t output_head, output_count;
-    u64 output_total; /* bytes written so far */
-    bool refused;     /* the device was refused room and waits for a notification */
-    bool dead;        /* nobody reads any more: drop output */
-    bool closing;
-    unsigned owners; /* the creator and the writer thread */
-};
-
-/* ---- The terminal ---------------------------------------------------------------------------- */
-
-/* Written before the handlers are installed and left alone while they may run. */
-static int console_fd = -1;
-static struct termios console_saved, console_raw;
-static volatile sig_atomic_t console_open; /* a console wants raw mode */
-static volatile sig_atomic_t console_is_raw;
-
-void console_restore(void)
-{
-    if (console_is_raw) {
-        int saved_errno = errno;
-        console_is_raw = 0;
-        tcsetattr(console_fd, TCSANOW, &console_saved);
-        errno = saved_errno;
-    }
-}
-
-/* Raw mode, unless the process is in the background: then the terminal is somebody else's. */
-static void console_enter(void)
-{
-    pid_t foreground = tcgetpgrp(console_fd); /* -1, 0: nobody that this process knows */
-    if (console_open && (foreground <= 0 || foreground == getpgrp())) {
-        console_is_raw = 1;
-        tcsetattr(console_fd, TCSANOW, &console_raw);
-    }
-}
-
-static void on_fatal_signal(int sig)
-{
-    console_restore();
-    signal(sig, SIG_DFL);
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, sig);
-    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-    raise(sig);
-}
-
-static void on_stop(int sig);
-
-static void handle(int sig, void (*handler)(int))
-{
-    struct sigaction act = {.sa_handler = handler, .sa_flags = SA_RESTART};
-    sigemptyset(&act.sa_mask);
-    sigaction(sig, &act, NULL);
-}
-
-/* SIGTSTP: give the terminal back, then stop as anybody would. SIGCONT takes it again. */
-static void on_stop(int sig)
-{
-    int saved_errno = errno;
-    on_fatal_signal(sig);
-    handle(sig, on_stop);
-    errno = saved_errno;
-}
-
-static void on_continue(int sig G_GNUC_UNUSED)
-{
-    int saved_errno = errno;
-    console_enter();
-    errno = saved_errno;
-}
-
-static const struct {
-    int sig;
-    void (*handler)(int);
-} console_signals[] = {
-    {SIGTERM, on_fatal_signal}, {SIGINT, on_fatal_signal},  {SIGHUP, on_fatal_signal},
-    {SIGQUIT, on_fatal_signal}, {SIGABRT, on_fatal_signal}, {SIGSEGV, on_fatal_signal},
-    {SIGBUS, on_fatal_signal},  {SIGILL, on_fatal_signal},  {SIGFPE, on_fatal_signal},
-    {SIGTSTP, on_stop},         {SIGCONT, on_continue},
-};
-
-static bool console_start(int fd, bool signals)
-{
-    if (console_open || tcgetattr(fd, &console_saved) < 0) {
-        return false;
-    }
-    console_raw = console_saved;
-    console_raw.c_iflag &= ~(IGNBRK | BRKINT | PARMRK | ISTRIP | INLCR | IGNCR | ICRNL | IXON);
-    console_raw.c_lflag &= ~(ECHO | ECHONL | ICANON | IEXTEN | (signals ? 0 : ISIG));
-    console_raw.c_cflag = (console_raw.c_cflag & ~(CSIZE | PARENB)) | CS8;
-    console_raw.c_cc[VMIN] = 1;
-    console_raw.c_cc[VTIME] = 0;
-    console_fd = fd;
-    console_open = 1;
-    for (unsigned i = 0; i < ARRAY_LEN(console_signals); i++) {
-        struct sigaction old;
-        if (sigaction(console_signals[i].sig, NULL, &old) == 0 && old.sa_handler == SIG_DFL) {
-            handle(console_signals[i].sig, console_signals[i].handler);
-        }
-    }
-    console_enter();
-    return true;
-}
-
-static void console_stop(void)
-{
-    console_open = 0;
-    console_restore();
-    for (unsigned i = 0; i < ARRAY_LEN(console_signals); i++) {
-        struct sigaction old;
-        if (sigaction(console_signals[i].sig, NULL, &old) == 0 &&
-            old.sa_handler == console_signals[i].handler) {
-            signal(console_signals[i].sig, SIG_DFL);
-        }
-    }
-}
-
-/* ---- Everything that is open, for exit
- * ---------------------------------------------------------- */
+/* ---- Everything that is open, for exit ------------------------------------------------------ */
 
 static GMutex open_lock;
-static GSList *open_list;
+static GSList *open_list; /* Lines */
+
+static void line_flush(Line *l);
 
 static void at_exit(void)
 {
     g_mutex_lock(&open_lock);
-    for (GSList *l = open_list; l; l = l->next) {
-        char_flush(l->data);
+    for (GSList *i = open_list; i; i = i->next) {
+        line_flush(i->data);
     }
     g_mutex_unlock(&open_lock);
     console_restore();
 }
 
-static void remember(CharDev *c)
+static void remember(Line *l)
 {
     static bool registered;
     g_mutex_lock(&open_lock);
@@ -183,19 +48,29 @@ static void remember(CharDev *c)
         registered = true;
         atexit(at_exit);
     }
-    open_list = g_slist_prepend(open_list, c);
+    open_list = g_slist_prepend(open_list, l);
     g_mutex_unlock(&open_lock);
 }
 
-static void forget(CharDev *c)
+static void forget(Line *l)
 {
     g_mutex_lock(&open_lock);
-    open_list = g_slist_remove(open_list, c);
+    open_list = g_slist_remove(open_list, l);
     g_mutex_unlock(&open_lock);
 }
 
-/* ---- Output ------------------------------------------------------------------------------------
- */
+bool line_stdio_taken(void)
+{
+    bool taken = false;
+    g_mutex_lock(&open_lock);
+    for (GSList *i = open_list; i; i = i->next) {
+        taken |= ((Line *)i->data)->is_stdio;
+    }
+    g_mutex_unlock(&open_lock);
+    return taken;
+}
+
+/* ---- Output --------------------------------------------------------------------------------- */
 
 static void notify(CharDev *c)
 {
@@ -206,20 +81,44 @@ static void notify(CharDev *c)
     g_mutex_unlock(&c->notify_lock);
 }
 
-static void drop_owner(CharDev *c)
+/* Ends are only ever added, and live as long as the line. */
+static unsigned end_count(Line *l)
 {
-    g_mutex_lock(&c->lock);
-    bool last = --c->owners == 0;
-    g_mutex_unlock(&c->lock);
+    g_mutex_lock(&l->lock);
+    unsigned n = l->end_count;
+    g_mutex_unlock(&l->lock);
+    return n;
+}
+
+static void notify_all(Line *l)
+{
+    for (unsigned i = 0, n = end_count(l); i < n; i++) {
+        notify(l->ends[i]);
+    }
+}
+
+static void drop_owner(Line *l)
+{
+    g_mutex_lock(&l->lock);
+    bool last = --l->owners == 0;
+    g_mutex_unlock(&l->lock);
     if (last) {
-        if (c->out >= 0) {
-            close(c->out);
+        if (l->out >= 0) {
+            close(l->out);
         }
-        g_mutex_clear(&c->lock);
-        g_mutex_clear(&c->notify_lock);
-        g_cond_clear(&c->written);
-        g_cond_clear(&c->filled);
-        g_free(c);
+        if (l->in >= 0 && l->owns_in && l->in != l->out) {
+            close(l->in);
+        }
+        for (unsigned i = 0; i < l->end_count; i++) {
+            g_mutex_clear(&l->ends[i]->notify_lock);
+            g_free(l->ends[i]);
+        }
+        g_mutex_clear(&l->lock);
+        g_cond_clear(&l->written);
+        g_cond_clear(&l->filled);
+        g_free(l->label);
+        g_free(l->about);
+        g_free(l);
     }
 }
 
@@ -242,94 +141,107 @@ static ssize_t write_some(int fd, const u8 *data, size_t n)
 
 static gpointer writer(gpointer opaque)
 {
-    CharDev *c = opaque;
-    g_mutex_lock(&c->lock);
+    Line *l = opaque;
+    g_mutex_lock(&l->lock);
     for (;;) {
-        while (!c->output_count && !c->closing) {
-            g_cond_wait(&c->filled, &c->lock);
+        while (!l->output_count && !l->closing) {
+            g_cond_wait(&l->filled, &l->lock);
         }
-        if (!c->output_count) {
+        if (!l->output_count) {
             break;
         }
-        /* The bytes stay in the ring while they are written, so nobody else touches them. */
-        size_t n = MIN(c->output_count, OUTPUT_SIZE - c->output_head);
-        g_mutex_unlock(&c->lock);
-        ssize_t done = write_some(c->out, c->output + c->output_head, n);
-        g_mutex_lock(&c->lock);
+        /* The bytes stay in the ring while they are written, so nobody else touches them, and the
+         * descriptor stays open. */
+        size_t n = MIN(l->output_count, CHAR_OUTPUT_SIZE - l->output_head);
+        int fd = l->out;
+        bool gone = l->dead || fd < 0;
+        l->writing = true;
+        g_mutex_unlock(&l->lock);
+        ssize_t done = gone ? -1 : write_some(fd, l->output + l->output_head, n);
+        g_mutex_lock(&l->lock);
+        l->writing = false;
         if (done < 0) {
-            c->dead = true;
-            done = c->output_count;
+            l->dead = true;
+            done = (ssize_t)l->output_count;
         }
-        c->output_head = (c->output_head + done) % OUTPUT_SIZE;
-        c->output_count -= done;
-        c->output_total += done;
-        g_cond_broadcast(&c->written);
-        if (c->refused && c->output_count <= OUTPUT_SIZE / 2) {
-            c->refused = false;
-            g_mutex_unlock(&c->lock);
-            notify(c);
-            g_mutex_lock(&c->lock);
+        l->output_head = (l->output_head + (size_t)done) % CHAR_OUTPUT_SIZE;
+        l->output_count -= (size_t)done;
+        l->output_total += (size_t)done;
+        g_cond_broadcast(&l->written);
+        bool room = l->output_count <= CHAR_OUTPUT_SIZE / 2;
+        for (unsigned i = 0; room && i < l->end_count; i++) {
+            if (l->ends[i]->refused) {
+                l->ends[i]->refused = false;
+                g_mutex_unlock(&l->lock);
+                notify(l->ends[i]);
+                g_mutex_lock(&l->lock);
+            }
         }
     }
-    g_mutex_unlock(&c->lock);
-    drop_owner(c);
+    g_mutex_unlock(&l->lock);
+    drop_owner(l);
     return NULL;
 }
 
 size_t char_write(CharDev *c, const void *data, size_t n)
 {
-    if (!c || c->out < 0) {
+    if (!c) {
         return n;
     }
-    g_mutex_lock(&c->lock);
-    if (c->dead || c->closing) {
-        g_mutex_unlock(&c->lock);
+    Line *l = c->line;
+    g_mutex_lock(&l->lock);
+    if (l->out < 0 || !l->open || l->dead || l->closing) {
+        g_mutex_unlock(&l->lock);
         return n;
     }
-    size_t taken = MIN(n, OUTPUT_SIZE - c->output_count);
-    size_t tail = (c->output_head + c->output_count) % OUTPUT_SIZE;
-    size_t first = MIN(taken, OUTPUT_SIZE - tail);
-    memcpy(c->output + tail, data, first);
-    memcpy(c->output, (const u8 *)data + first, taken - first);
-    if (!c->output_count && taken) {
-        g_cond_signal(&c->filled);
+    size_t taken = MIN(n, CHAR_OUTPUT_SIZE - l->output_count);
+    size_t tail = (l->output_head + l->output_count) % CHAR_OUTPUT_SIZE;
+    size_t first = MIN(taken, CHAR_OUTPUT_SIZE - tail);
+    memcpy(l->output + tail, data, first);
+    memcpy(l->output, (const u8 *)data + first, taken - first);
+    if (!l->output_count && taken) {
+        g_cond_signal(&l->filled);
     }
-    c->output_count += taken;
+    l->output_count += taken;
     if (taken < n) {
         c->refused = true;
     }
-    g_mutex_unlock(&c->lock);
+    g_mutex_unlock(&l->lock);
     return taken;
 }
 
-void char_flush(CharDev *c)
+static void line_flush(Line *l)
 {
-    g_mutex_lock(&c->lock);
-    u64 seen = c->output_total, wanted = seen + c->output_count;
+    g_mutex_lock(&l->lock);
+    u64 seen = l->output_total, wanted = seen + l->output_count;
     gint64 deadline = g_get_monotonic_time() + FLUSH_SECONDS * G_TIME_SPAN_SECOND;
-    while (c->output_total < wanted) {
-        bool timed_out = !g_cond_wait_until(&c->written, &c->lock, deadline);
-        if (c->output_total != seen) {
-            seen = c->output_total;
+    while (l->output_total < wanted) {
+        bool timed_out = !g_cond_wait_until(&l->written, &l->lock, deadline);
+        if (l->output_total != seen) {
+            seen = l->output_total;
             deadline = g_get_monotonic_time() + FLUSH_SECONDS * G_TIME_SPAN_SECOND;
         } else if (timed_out) {
             break;
         }
     }
-    g_mutex_unlock(&c->lock);
+    g_mutex_unlock(&l->lock);
 }
 
-/* ---- Input
- * --------------------------------------------------------------------------------------- */
-
-static void say(CharDev *c, const char *text)
+void char_flush(CharDev *c)
 {
-    char_write(c, text, strlen(text));
+    line_flush(c->line);
 }
 
-static void help(CharDev *c)
+/* ---- Input ---------------------------------------------------------------------------------- */
+
+static void say(Line *l, const char *text)
 {
-    say(c, "\r\n"
+    char_write(l->ends[l->focus], text, strlen(text));
+}
+
+static void help(Line *l)
+{
+    say(l, "\r\n"
            "Ctrl-A x       end Stag\r\n"
            "Ctrl-A c       switch between console and monitor\r\n"
            "Ctrl-A b       send a break\r\n"
@@ -337,41 +249,78 @@ static void help(CharDev *c)
            "Ctrl-A h       this list\r\n");
 }
 
-static void put_input(CharDev *c, u16 value)
+/* Lock held. */
+static void put(CharDev *c, u16 value)
 {
-    g_mutex_lock(&c->lock);
-    if (c->input_count < INPUT_SIZE) {
-        c->input[(c->input_head + c->input_count++) % INPUT_SIZE] = value;
+    unsigned room = value > CHAR_BREAK ? CHAR_INPUT_SIZE : CHAR_INPUT_SIZE - EVENT_ROOM;
+    if (c->input_count < room && (value <= CHAR_BREAK || c->wants_events)) {
+        c->input[(c->input_head + c->input_count++) % CHAR_INPUT_SIZE] = value;
     }
-    g_mutex_unlock(&c->lock);
+}
+
+static void put_input(Line *l, u16 value)
+{
+    g_mutex_lock(&l->lock);
+    put(l->ends[l->focus], value);
+    g_mutex_unlock(&l->lock);
+}
+
+void char_focus(CharDev *c)
+{
+    Line *l = c->line;
+    g_mutex_lock(&l->lock);
+    CharDev *old = l->ends[l->focus];
+    for (unsigned i = 0; i < l->end_count; i++) {
+        if (l->ends[i] == c) {
+            l->focus = i;
+        }
+    }
+    if (old != c) {
+        put(old, CHAR_CLOSE);
+        put(c, CHAR_OPEN);
+    }
+    g_mutex_unlock(&l->lock);
+    if (old != c) {
+        notify(old);
+        notify(c);
+    }
+}
+
+static void next_focus(Line *l)
+{
+    unsigned n = end_count(l);
+    for (unsigned i = 1; i < n; i++) {
+        CharDev *next = l->ends[(l->focus + i) % n];
+        if (!next->freed) {
+            char_focus(next);
+            return;
+        }
+    }
+    say(l, "\r\nStag has no monitor on this console.\r\n");
 }
 
 /* The key after Ctrl-A. What has no meaning is swallowed. */
-static void escape(CharDev *c, u8 key)
+static void escape(Line *l, u8 key)
 {
     switch (key) {
     case 'x':
-        if (c->escapes.quit) {
-            c->escapes.quit(c->escapes.opaque);
+        if (l->escapes.quit) {
+            l->escapes.quit(l->escapes.opaque);
         }
         break;
     case 'c':
-        if (c->escapes.monitor) {
-            c->escapes.monitor(c->escapes.opaque);
-        } else {
-            say(c, "\r\nStag has no monitor on this console.\r\n");
-        }
+        next_focus(l);
         break;
     case 'h':
     case '?':
-        help(c);
+        help(l);
         break;
     case 'b':
-        put_input(c, CHAR_BREAK);
+        put_input(l, CHAR_BREAK);
         break;
     case 'a':
     case ESCAPE_KEY:
-        put_input(c, ESCAPE_KEY);
+        put_input(l, ESCAPE_KEY);
         break;
     }
 }
@@ -379,50 +328,78 @@ static void escape(CharDev *c, u8 key)
 static gboolean on_input(gint fd, GIOCondition condition, gpointer opaque);
 
 /* Lock held. */
-static void start_reading(CharDev *c)
+static void start_reading(Line *l)
 {
-    if (c->in >= 0 && !c->watch && !c->at_end && !c->closing) {
-        c->watch = g_unix_fd_add(c->in, G_IO_IN | G_IO_HUP | G_IO_ERR | G_IO_NVAL,
-                                 on_input, c);
+    if (l->in >= 0 && !l->watch && !l->at_end && !l->closing) {
+        l->watch =
+            g_unix_fd_add(l->in, G_IO_IN | G_IO_HUP | G_IO_ERR | G_IO_NVAL, on_input, l);
+    }
+}
+
+/* The other end of a socket sends no more, but may still read: what is buffered goes out first. */
+static gboolean drained(gpointer opaque)
+{
+    Line *l = opaque;
+    g_mutex_lock(&l->lock);
+    bool more = l->output_count && g_get_monotonic_time() < l->drain_until;
+    if (!more) {
+        l->timer = 0;
+    }
+    g_mutex_unlock(&l->lock);
+    if (!more) {
+        line_disconnect(l);
+    }
+    return more ? G_SOURCE_CONTINUE : G_SOURCE_REMOVE;
+}
+
+/* Lock held. */
+static void end_of_input(Line *l)
+{
+    l->watch = 0;
+    l->at_end = true;
+    if (l->comes_goes) {
+        l->drain_until = g_get_monotonic_time() + FLUSH_SECONDS * G_TIME_SPAN_SECOND;
+        l->timer = g_timeout_add(DRAIN_POLL_MS, drained, l);
     }
 }
 
 static gboolean on_input(gint fd, GIOCondition condition G_GNUC_UNUSED, gpointer opaque)
 {
-    CharDev *c = opaque;
+    Line *l = opaque;
     u8 keys[256];
 
-    g_mutex_lock(&c->lock);
-    size_t room = c->in_tty ? sizeof(keys) : INPUT_SIZE - c->input_count;
+    g_mutex_lock(&l->lock);
+    size_t used = l->ends[l->focus]->input_count;
+    size_t room = used < CHAR_INPUT_SIZE - EVENT_ROOM ? CHAR_INPUT_SIZE - EVENT_ROOM - used : 0;
+    room = l->in_tty ? sizeof(keys) : room;
     if (!room) {
-        c->watch = 0; /* char_get starts reading again */
-        g_mutex_unlock(&c->lock);
+        l->watch = 0; /* char_get starts reading again */
+        g_mutex_unlock(&l->lock);
         return G_SOURCE_REMOVE;
     }
-    g_mutex_unlock(&c->lock);
+    g_mutex_unlock(&l->lock);
 
     ssize_t n = read(fd, keys, MIN(room, sizeof(keys)));
     if (n < 0 && (errno == EINTR || errno == EAGAIN)) {
         return G_SOURCE_CONTINUE;
     }
     if (n <= 0) {
-        g_mutex_lock(&c->lock);
-        c->watch = 0;
-        c->at_end = true;
-        g_mutex_unlock(&c->lock);
+        g_mutex_lock(&l->lock);
+        end_of_input(l);
+        g_mutex_unlock(&l->lock);
         return G_SOURCE_REMOVE;
     }
     for (ssize_t i = 0; i < n; i++) {
-        if (c->escape_seen) {
-            c->escape_seen = false;
-            escape(c, keys[i]);
-        } else if (c->has_escapes && keys[i] == ESCAPE_KEY) {
-            c->escape_seen = true;
+        if (l->escape_seen) {
+            l->escape_seen = false;
+            escape(l, keys[i]);
+        } else if (l->has_escapes && keys[i] == ESCAPE_KEY) {
+            l->escape_seen = true;
         } else {
-            put_input(c, keys[i]);
+            put_input(l, keys[i]);
         }
     }
-    notify(c);
+    notify(l->ends[l->focus]);
     return G_SOURCE_CONTINUE;
 }
 
@@ -432,19 +409,130 @@ int char_get(CharDev *c)
         return CHAR_NONE;
     }
     int value = CHAR_NONE;
-    g_mutex_lock(&c->lock);
+    g_mutex_lock(&c->line->lock);
     if (c->input_count) {
         value = c->input[c->input_head];
-        c->input_head = (c->input_head + 1) % INPUT_SIZE;
+        c->input_head = (c->input_head + 1) % CHAR_INPUT_SIZE;
         c->input_count--;
-        start_reading(c);
+        start_reading(c->line);
     }
-    g_mutex_unlock(&c->lock);
+    g_mutex_unlock(&c->line->lock);
     return value;
 }
 
-/* ---- Life
- * ---------------------------------------------------------------------------------------- */
+/* ---- Other ends that come and go ------------------------------------------------------------- */
+
+static gboolean on_resize(gpointer opaque)
+{
+    notify_all(opaque);
+    return G_SOURCE_CONTINUE;
+}
+
+void line_connect(Line *l, int in, int out, bool owns_in)
+{
+    g_mutex_lock(&l->lock);
+    l->in = in;
+    l->out = out;
+    l->owns_in = owns_in;
+    l->open = true;
+    l->dead = l->at_end = l->escape_seen = false;
+    for (unsigned i = 0; i < l->end_count; i++) {
+        if (i == l->focus) {
+            put(l->ends[i], CHAR_OPEN);
+        }
+    }
+    start_reading(l);
+    g_mutex_unlock(&l->lock);
+    notify_all(l);
+}
+
+void line_disconnect(Line *l)
+{
+    g_mutex_lock(&l->lock);
+    l->open = false;
+    l->dead = true;
+    if (l->watch) {
+        g_source_remove(l->watch);
+        l->watch = 0;
+    }
+    if (l->out >= 0) {
+        shutdown(l->out, SHUT_RDWR); /* a write() that waits for the other end returns */
+    }
+    while (l->output_count) {
+        g_cond_wait(&l->written, &l->lock);
+    }
+    if (l->in >= 0 && l->owns_in && l->in != l->out) {
+        close(l->in);
+    }
+    if (l->out >= 0) {
+        close(l->out);
+    }
+    l->in = l->out = -1;
+    put(l->ends[l->focus], CHAR_CLOSE);
+    g_mutex_unlock(&l->lock);
+    notify_all(l);
+    if (l->lost) {
+        l->lost(l);
+    }
+}
+
+/* ---- Life ----------------------------------------------------------------------------------- */
+
+static CharDev *add_end(Line *l)
+{
+    CharDev *c = g_new0(CharDev, 1);
+    c->line = l;
+    g_mutex_init(&c->notify_lock);
+    g_mutex_lock(&l->lock);
+    g_assert(l->end_count < CHAR_MAX_ENDS);
+    l->ends[l->end_count++] = c;
+    l->owners++;
+    g_mutex_unlock(&l->lock);
+    return c;
+}
+
+Line *line_new(const char *label, const char *about, const CharEscapes *escapes)
+{
+    Line *l = g_new0(Line, 1);
+    l->label = g_strdup(label);
+    l->about = g_strdup(about);
+    l->in = l->out = l->listener = l->slave = -1;
+    if (escapes) {
+        l->has_escapes = true;
+        l->escapes = *escapes;
+    }
+    g_mutex_init(&l->lock);
+    g_cond_init(&l->written);
+    g_cond_init(&l->filled);
+    add_end(l);
+    remember(l);
+    /* The writer takes no signals: handlers run on threads that expect them, and a reader that goes
+     * away is an error from write() instead of a SIGPIPE. */
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &old);
+    l->owners++;
+    g_thread_unref(g_thread_new("console output", writer, l));
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return l;
+}
+
+CharDev *char_new_fds(int in, int out, const CharEscapes *escapes, bool signals)
+{
+    Line *l = line_new("console", "stdio", escapes);
+    l->is_stdio = in == STDIN_FILENO;
+    l->in_tty = in >= 0 && isatty(in) && console_start(in, signals);
+    if (l->in_tty) {
+        l->size_watch = g_unix_signal_add(SIGWINCH, on_resize, l);
+    }
+    line_connect(l, in, out >= 0 ? fcntl(out, F_DUPFD_CLOEXEC, 0) : -1, false);
+    return l->ends[0];
+}
+
+CharDev *char_share(CharDev *c)
+{
+    return c->line->end_count < CHAR_MAX_ENDS ? add_end(c->line) : NULL;
+}
 
 void char_connect(CharDev *c, void (*fn)(void *opaque), void *opaque)
 {
@@ -457,65 +545,69 @@ void char_connect(CharDev *c, void (*fn)(void *opaque), void *opaque)
     g_mutex_unlock(&c->notify_lock);
 }
 
-CharDev *char_new_fds(int in, int out, const CharEscapes *escapes, bool signals)
+void char_want_events(CharDev *c)
 {
-    CharDev *c = g_new0(CharDev, 1);
-    c->in = in;
-    c->out = out >= 0 ? fcntl(out, F_DUPFD_CLOEXEC, 0) : -1;
-    c->owners = 1;
-    if (escapes) {
-        c->has_escapes = true;
-        c->escapes = *escapes;
+    Line *l = c->line;
+    g_mutex_lock(&l->lock);
+    c->wants_events = true;
+    if (l->open && l->ends[l->focus] == c) {
+        put(c, CHAR_OPEN);
     }
-    g_mutex_init(&c->lock);
-    g_mutex_init(&c->notify_lock);
-    g_cond_init(&c->written);
-    g_cond_init(&c->filled);
-    remember(c);
-    c->in_tty = in >= 0 && isatty(in) && console_start(in, signals);
-    if (c->out >= 0) {
-        /* The writer takes no signals: handlers run on threads that expect them, and a reader that
-         * goes away is an error from write() instead of a SIGPIPE. */
-        sigset_t all, old;
-        sigfillset(&all);
-        pthread_sigmask(SIG_BLOCK, &all, &old);
-        c->owners++;
-        g_thread_unref(g_thread_new("console output", writer, c));
-        pthread_sigmask(SIG_SETMASK, &old, NULL);
-    }
-    g_mutex_lock(&c->lock);
-    start_reading(c);
-    g_mutex_unlock(&c->lock);
-    return c;
+    g_mutex_unlock(&l->lock);
 }
 
-CharDev *char_new(const char *spec, const CharEscapes *escapes, GError **err)
+bool char_get_size(CharDev *c, u16 *columns, u16 *rows)
 {
-    static const CharEscapes none;
+    struct winsize size;
+    if (!c || !c->line->in_tty || ioctl(c->line->in, TIOCGWINSZ, &size) != 0 || !size.ws_col) {
+        return false;
+    }
+    *columns = size.ws_col;
+    *rows = size.ws_row;
+    return true;
+}
 
-    if (g_str_equal(spec, "mon:stdio")) {
-        return char_new_fds(STDIN_FILENO, STDOUT_FILENO, escapes ? escapes : &none, false);
+bool char_is_open(CharDev *c)
+{
+    g_mutex_lock(&c->line->lock);
+    bool open = c->line->open;
+    g_mutex_unlock(&c->line->lock);
+    return open;
+}
+
+char *char_describe(CharDev *c)
+{
+    return g_strdup_printf("%s: %s%s", c->line->label, c->line->about,
+                           !c->line->comes_goes ? ""
+                           : char_is_open(c)    ? " (connected)"
+                                                : " (nobody is connected)");
+}
+
+static void remove_source(guint *id)
+{
+    if (*id) {
+        g_source_remove(*id);
+        *id = 0;
     }
-    if (g_str_equal(spec, "stdio")) {
-        return char_new_fds(STDIN_FILENO, STDOUT_FILENO, NULL, true);
+}
+
+static void close_line(Line *l)
+{
+    forget(l);
+    remove_source(&l->size_watch);
+    remove_source(&l->listen_watch);
+    remove_source(&l->timer);
+    if (l->in_tty) {
+        console_stop();
     }
-    if (g_str_equal(spec, "null") || g_str_equal(spec, "none")) {
-        return char_new_fds(-1, -1, NULL, true);
+    if (l->clear) {
+        l->clear(l);
     }
-    if (g_str_has_prefix(spec, "file:")) {
-        const char *path = spec + strlen("file:");
-        int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-        if (fd < 0) {
-            stag_error(err, "cannot write the serial output to '%s': %s", path, strerror(errno));
-            return NULL;
-        }
-        CharDev *c = char_new_fds(-1, fd, NULL, true);
-        close(fd);
-        return c;
-    }
-    stag_error(err, "there is no character device '%s'; use stdio, mon:stdio, null or file:PATH",
-               spec);
-    return NULL;
+    g_mutex_lock(&l->lock);
+    remove_source(&l->watch);
+    l->closing = true;
+    g_cond_signal(&l->filled);
+    g_mutex_unlock(&l->lock);
 }
 
 void char_free(CharDev *c)
@@ -523,18 +615,18 @@ void char_free(CharDev *c)
     if (!c) {
         return;
     }
+    Line *l = c->line;
     char_flush(c);
     char_connect(c, NULL, NULL);
-    forget(c);
-    if (c->in_tty) {
-        console_stop();
+    g_mutex_lock(&l->lock);
+    c->freed = true;
+    bool last = true;
+    for (unsigned i = 0; i < l->end_count; i++) {
+        last &= l->ends[i]->freed;
     }
-    g_mutex_lock(&c->lock);
-    if (c->watch) {
-        g_source_remove(c->watch);
+    g_mutex_unlock(&l->lock);
+    if (last) {
+        close_line(l);
     }
-    c->closing = true;
-    g_cond_signal(&c->filled);
-    g_mutex_unlock(&c->lock);
-    drop_owner(c);
+    drop_owner(l);
 }

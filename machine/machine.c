@@ -328,7 +328,7 @@ static bool assemble(Machine *m, GError **err)
     /* The console's handlers of fatal signals come before the backend's, which chains to them. */
     if (!o->dump_dtb) {
         CharEscapes escapes = {.quit = quit_key, .opaque = m};
-        m->console = char_new(o->serial, &escapes, err);
+        m->console = char_new(o->serial, "serial0", &escapes, err);
         if (!m->console) {
             return false;
         }

@@ -13,11 +13,14 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include "devices/char.h"
+#include "devices/terminal.h"
 
 /* Runs the main loop until `done`, or fails after ten seconds. */
 #define RUN_UNTIL(done)                                                                            \
@@ -218,7 +221,7 @@ START_TEST(backends)
     int fd = g_file_open_tmp("stag-char-XXXXXX", &path, &err);
     ck_assert_int_ge(fd, 0);
     g_autofree char *spec = g_strdup_printf("file:%s", path);
-    CharDev *c = char_new(spec, NULL, &err);
+    CharDev *c = char_new(spec, "test", NULL, &err);
     ck_assert_ptr_nonnull(c);
     for (int i = 0; i < 1000; i++) {
         ck_assert_uint_eq(char_write(c, "0123456789", 10), 10);
@@ -230,7 +233,7 @@ START_TEST(backends)
 
     static const char *const nothing[] = {"null", "none"};
     for (unsigned i = 0; i < ARRAY_LEN(nothing); i++) {
-        c = char_new(nothing[i], NULL, &err);
+        c = char_new(nothing[i], "test", NULL, &err);
         ck_assert_ptr_nonnull(c);
         ck_assert_uint_eq(char_write(c, "abc", 3), 3);
         ck_assert_int_eq(char_get(c), CHAR_NONE);
@@ -238,7 +241,7 @@ START_TEST(backends)
     }
     static const char *const bad[] = {"file:/nonexistent/file", "file:", "", "stdiox", "telnet:"};
     for (unsigned i = 0; i < ARRAY_LEN(bad); i++) {
-        ck_assert_ptr_null(char_new(bad[i], NULL, &err));
+        ck_assert_ptr_null(char_new(bad[i], "test", NULL, &err));
         ck_assert_ptr_nonnull(err);
         g_clear_error(&err);
     }
@@ -356,16 +359,210 @@ START_TEST(escape_keys)
 }
 END_TEST
 
+/* Two ends of one line: Ctrl-A c moves the keys from one to the other, which hears of it. */
 START_TEST(monitor_key)
 {
-    bool monitor = false;
-    int in[2];
+    int in[2], out[2];
     ck_assert_int_eq(pipe(in), 0);
-    CharEscapes e = {.monitor = set_flag, .opaque = &monitor};
-    CharDev *c = char_new_fds(in[0], -1, &e, false); /* escapes work on a pipe, too */
-    write_all(in[1], "\001x\001c", 4);               /* no quit callback: nothing happens */
-    RUN_UNTIL(monitor);
+    ck_assert_int_eq(pipe(out), 0);
+    CharDev *c = char_new_fds(in[0], out[1], &(CharEscapes){0}, false);
+    CharDev *m = char_share(c);
+    char_want_events(m);
+    write_all(in[1], "\001xa\001cb\001cd", 9); /* no quit callback: nothing happens */
+    settle();
+    ck_assert_int_eq(char_get(c), 'a');
+    ck_assert_int_eq(char_get(c), 'd');
+    ck_assert_int_eq(char_get(c), CHAR_NONE);
+    ck_assert_int_eq(char_get(m), CHAR_OPEN);
+    ck_assert_int_eq(char_get(m), 'b');
+    ck_assert_int_eq(char_get(m), CHAR_CLOSE);
+    ck_assert_int_eq(char_get(m), CHAR_NONE);
+    /* Both write to the line. */
+    ck_assert_uint_eq(char_write(c, "one", 3), 3);
+    ck_assert_uint_eq(char_write(m, "two", 3), 3);
+    expect_text(out[0], "onetwo");
+    char_focus(m);
+    write_all(in[1], "e", 1);
+    settle();
+    ck_assert_int_eq(char_get(m), CHAR_OPEN);
+    ck_assert_int_eq(char_get(m), 'e');
+    /* The line lives as long as one of its ends, and the keys have somewhere to go. */
+    char_free(m);
+    write_all(in[1], "\001cf", 3);
+    settle();
+    ck_assert_int_eq(char_get(c), 'f');
     char_free(c);
+    close(in[0]), close(in[1]), close(out[0]), close(out[1]);
+}
+END_TEST
+
+/* ---- Sockets and pseudo-terminals --------------------------------------------------------------- */
+
+static char *temporary_folder(void)
+{
+    char *folder = g_dir_make_tmp("stag-char-XXXXXX", NULL);
+    ck_assert_ptr_nonnull(folder);
+    return folder;
+}
+
+static int client_of(const char *path)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    g_strlcpy(a.sun_path, path, sizeof(a.sun_path));
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    if (connect(fd, (struct sockaddr *)&a, sizeof(a)) != 0) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static int next_value(CharDev *c)
+{
+    int v = char_get(c);
+    for (int i = 0; v == CHAR_NONE && i < 10000; i++) {
+        g_main_context_iteration(NULL, FALSE);
+        g_usleep(100);
+        v = char_get(c);
+    }
+    return v;
+}
+
+START_TEST(unix_server)
+{
+    g_autofree char *folder = temporary_folder();
+    g_autofree char *path = g_build_filename(folder, "s", NULL);
+    g_autofree char *spec = g_strdup_printf("unix:%s,server,nowait", path);
+    g_autoptr(GError) err = NULL;
+    CharDev *c = char_new(spec, "test", NULL, &err);
+    ck_assert_msg(c != NULL, "%s", err ? err->message : "");
+    char_want_events(c);
+    ck_assert(!char_is_open(c));
+    u8 block[1000] = {0};
+    for (int i = 0; i < 3000; i++) { /* nobody is there: it goes nowhere, and nothing stalls */
+        ck_assert_uint_eq(char_write(c, block, sizeof(block)), sizeof(block));
+    }
+    /* The place is taken while this one lives. */
+    ck_assert_ptr_null(char_new(spec, "test", NULL, &err));
+    g_clear_error(&err);
+    next_value(c); /* the attempt came as a client that left at once */
+    next_value(c);
+    for (int round = 0; round < 3; round++) {
+        int fd = client_of(path);
+        ck_assert_int_ge(fd, 0);
+        ck_assert_int_eq(next_value(c), CHAR_OPEN);
+        ck_assert(char_is_open(c));
+        write_all(fd, "hi\001", 3);
+        ck_assert_int_eq(next_value(c), 'h');
+        ck_assert_int_eq(next_value(c), 'i');
+        ck_assert_int_eq(next_value(c), 1);
+        if (round == 0) {
+            ck_assert_uint_eq(char_write(c, "hello", 5), 5);
+            expect_text(fd, "hello");
+            close(fd);
+        } else if (round == 1) { /* one that has sent all and still reads */
+            shutdown(fd, SHUT_WR);
+            ck_assert_uint_eq(char_write(c, "answer", 6), 6);
+            expect_text(fd, "answer");
+            while (next_value(c) != CHAR_CLOSE) {
+            }
+            u8 x;
+            ck_assert_int_eq(read(fd, &x, 1), 0);
+            close(fd);
+            continue;
+        } else { /* one that reads nothing and leaves in the middle of it */
+            while (char_write(c, block, sizeof(block)) == sizeof(block)) {
+            }
+            close(fd);
+        }
+        ck_assert_int_eq(next_value(c), CHAR_CLOSE);
+        ck_assert(!char_is_open(c));
+    }
+    char_free(c);
+    ck_assert_int_ne(access(path, F_OK), 0);
+
+    /* What a process that was killed has left behind is no obstacle. */
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    g_strlcpy(a.sun_path, path, sizeof(a.sun_path));
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+    close(fd);
+    c = char_new(spec, "test", NULL, &err);
+    ck_assert_ptr_nonnull(c);
+
+    /* And the other way round: as a client. */
+    g_autofree char *as_client = g_strdup_printf("socket,id=x,path=%s", path);
+    CharDev *d = char_new_chardev(as_client, NULL, &err);
+    ck_assert_ptr_nonnull(d);
+    char_want_events(c);
+    ck_assert_int_eq(next_value(c), CHAR_OPEN);
+    char_write(d, "q", 1);
+    ck_assert_int_eq(next_value(c), 'q');
+    char_write(c, "r", 1);
+    ck_assert_int_eq(next_value(d), 'r');
+    g_autofree char *about = char_describe(d);
+    ck_assert_ptr_nonnull(strstr(about, "x: unix:"));
+    char_free(d);
+    ck_assert_int_eq(next_value(c), CHAR_CLOSE);
+    char_free(c);
+    ck_assert_ptr_null(char_new_chardev(as_client, NULL, &err)); /* nobody listens */
+    ck_assert_ptr_nonnull(strstr(err->message, "cannot connect"));
+    rmdir(folder);
+}
+END_TEST
+
+START_TEST(pty_line)
+{
+    g_autoptr(GError) err = NULL;
+    CharDev *c = char_new("pty", "test", NULL, &err);
+    ck_assert_ptr_nonnull(c);
+    g_autofree char *about = char_describe(c);
+    const char *name = strstr(about, "/dev/");
+    ck_assert_ptr_nonnull(name);
+    g_autofree char *path = g_strndup(name, strcspn(name, " "));
+    char_want_events(c);
+    for (int round = 0; round < 2; round++) {
+        ck_assert_uint_eq(char_write(c, "lost", 4), 4);
+        int fd = open(path, O_RDWR | O_NOCTTY);
+        ck_assert_int_ge(fd, 0);
+        ck_assert_int_eq(next_value(c), CHAR_OPEN);
+        write_all(fd, "k\003", 2);
+        ck_assert_int_eq(next_value(c), 'k');
+        ck_assert_int_eq(next_value(c), 3);
+        char_write(c, "to you\n", 7);
+        char got[8] = {0};
+        read_all(fd, got, 7);
+        ck_assert_str_eq(got, "to you\n");
+        close(fd);
+        ck_assert_int_eq(next_value(c), CHAR_CLOSE);
+    }
+    char_free(c);
+}
+END_TEST
+
+START_TEST(bad_lines)
+{
+    static const char *const bad[] = {
+        "unix:", "unix:/x,servr", "tcp:", "tcp:localhost", "tcp:localhost:", "telnet:localhost:1",
+        "mon:", "mon:mon:stdio", "unix:/nonexistent/socket", "tcp:localhost:notaport",
+        "unix:/tmp/this-path-is-longer-than-a-socket-address-may-be-because-it-has-more-than-a-"
+        "hundred-and-seven-characters",
+    };
+    static const char *const bad_chardevs[] = {
+        "", "stdio", "null,id=", "socket,id=a", "socket,id=a,path=/x,port=3", "file,id=a",
+        "socket,id=a,path=/nonexistent/x", "null,id=a,path=/x", "pipe,id=a", "null,id=a,mux=maybe",
+    };
+    g_autoptr(GError) err = NULL;
+    for (unsigned i = 0; i < ARRAY_LEN(bad); i++) {
+        ck_assert_ptr_null(char_new(bad[i], "test", NULL, &err));
+        ck_assert_ptr_nonnull(err);
+        g_clear_error(&err);
+    }
+    for (unsigned i = 0; i < ARRAY_LEN(bad_chardevs); i++) {
+        ck_assert_ptr_null(char_new_chardev(bad_chardevs[i], NULL, &err));
+        ck_assert_ptr_nonnull(err);
+        g_clear_error(&err);
+    }
 }
 END_TEST
 
@@ -549,6 +746,9 @@ int main(void)
     tcase_add_test(t, backends);
     tcase_add_test(t, escape_keys);
     tcase_add_test(t, monitor_key);
+    tcase_add_test(t, unix_server);
+    tcase_add_test(t, pty_line);
+    tcase_add_test(t, bad_lines);
     tcase_add_test(t, host_signals);
     tcase_add_loop_test(t, restored_on_signal, 0, ARRAY_LEN(endings));
     tcase_add_test(t, restored_and_flushed_at_exit);
