@@ -3,6 +3,7 @@
 #include "devices/device.h"
 #include "devices/goldfish_rtc.h"
 #include "devices/htif.h"
+#include "devices/pci/host.h"
 #include "devices/plic.h"
 #include "devices/sifive_test.h"
 #include "devices/uart16550.h"
@@ -14,5 +15,7 @@ const DeviceClass *const device_classes[] = {
     &goldfish_rtc_class,
     &sifive_test_class,
     &htif_class,
+    &pci_host_class,
+    &pci_root_class,
     NULL,
 };

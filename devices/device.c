@@ -231,11 +231,10 @@ void device_free(Device *d)
 
 bool device_attach(Device *d, Bus *bus, u64 base, GError **err)
 {
-    if (!bus_add_mmio(bus, d->name, base, d->class->region_size, &d->ops, d, &d->lock, err)) {
-        return false;
-    }
     d->base = base;
-    return true;
+    return d->class->attach ? d->class->attach(d, bus, base, err)
+                            : bus_add_mmio(bus, d->name, base, d->class->region_size, &d->ops, d,
+                                           &d->lock, err) != NULL;
 }
 
 /* ---- Interrupt outputs ------------------------------------------------------------------------
@@ -447,7 +446,7 @@ int device_fdt(Device *d, void *fdt, int parent, const DeviceFdt *env)
     if (env->phandle) {
         TRY(fdt_setprop_u32(fdt, node, "phandle", env->phandle));
     }
-    if (env->irq_parent && d->output_count) {
+    if (env->irq_parent && d->output_count && !c->fdt_maps_interrupts) {
         TRY(fdt_setprop_u32(fdt, node, "interrupt-parent", env->irq_parent));
         for (unsigned i = 0; i < d->output_count; i++) {
             TRY(fdt_appendprop_u32(fdt, node, "interrupts", env->irq + i));

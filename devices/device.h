@@ -100,8 +100,9 @@ struct DeviceClass {
     unsigned reg_count;
     const StateField *fields;
     unsigned field_count;
-    const char *fdt_name;          /* of the node, before @ */
+    const char *fdt_name;          /* of the node, before @; NULL: no node (device_fdt) */
     const char *const *compatible; /* NULL-terminated */
+    bool fdt_maps_interrupts;      /* the fdt hook describes them: no `interrupts` */
 
     /* All hooks may be NULL. */
     /* Takes the configuration (the class's own struct; NULL: defaults that work alone). */
@@ -109,6 +110,8 @@ struct DeviceClass {
     void (*finalize)(Device *d);
     /* Derives interrupt lines and host timers from the state, after a reset and after loading. */
     void (*update)(Device *d);
+    /* Puts the device on the bus, if there is more to it than one region of registers. */
+    bool (*attach)(Device *d, Bus *bus, u64 base, GError **err);
     /* Adds properties beyond compatible, reg, phandle and interrupts. libfdt's error code. */
     int (*fdt)(Device *d, void *fdt, int node, const DeviceFdt *env);
 };

@@ -11,6 +11,7 @@
 #include "devices/aclint.h"
 #include "devices/goldfish_rtc.h"
 #include "devices/htif.h"
+#include "devices/pci/host.h"
 #include "devices/plic.h"
 #include "devices/sifive_test.h"
 #include "devices/uart16550.h"
@@ -19,7 +20,7 @@
 static const BoardDevice virt_devices[] = {
     {"sifive,plic-1.0.0", 0x0c000000, 0}, {"sifive,clint0", 0x02000000, 0},
     {"sifive,test0", 0x00100000, 0},      {"google,goldfish-rtc", 0x00101000, 11},
-    {"ns16550a", 0x10000000, 10},
+    {"ns16550a", 0x10000000, 10},         {"pci-host-ecam-generic", 0x30000000, 32},
 };
 
 static const BoardDevice spike_devices[] = {
@@ -30,7 +31,7 @@ static const BoardDevice spike_devices[] = {
 const Board boards[] = {
     {
         .name = "virt",
-        .help = "QEMU's virt: PLIC, CLINT, 16550 UART, RTC, test finisher",
+        .help = "QEMU's virt: PLIC, CLINT, 16550 UART, RTC, test finisher, PCI Express",
         .compatible = "riscv-virtio",
         .model = "riscv-virtio,stag",
         .rom_base = 0x1000,
@@ -89,6 +90,7 @@ struct BoardDevices {
 typedef union DeviceConfig {
     ClintConfig clint;
     HtifConfig htif;
+    PciHostConfig pci_host;
     PlicConfig plic;
     SifiveTestConfig test;
     UartConfig uart;
@@ -119,6 +121,19 @@ static void configure_htif(const BoardEnv *env, DeviceConfig *c)
     };
 }
 
+/* QEMU's places: behind the memory of 64-bit machines, and where 32-bit page tables reach. */
+static void configure_pci_host(const BoardEnv *env, DeviceConfig *c)
+{
+    static const PciHostConfig rv32 = {(u64)12 << 30, (u64)4 << 30};
+    const GPtrArray *regions = bus_regions(env->bus);
+    u64 size = (u64)16 << 30, end = 0;
+    for (unsigned i = 0; i < regions->len; i++) {
+        const Region *r = g_ptr_array_index(regions, i);
+        end = r->kind == REGION_RAM ? r->base + r->size : end;
+    }
+    c->pci_host = env->model->rv32 ? rv32 : (PciHostConfig){MAX(ALIGN_UP(end, size), size), size};
+}
+
 static void configure_plic(const BoardEnv *env, DeviceConfig *c)
 {
     c->plic = (PlicConfig){.sources = PLIC_SOURCES, .harts = env->hart_count};
@@ -138,9 +153,10 @@ static const struct {
     const DeviceClass *class;
     void (*configure)(const BoardEnv *env, DeviceConfig *config); /* NULL: takes none */
 } makers[] = {
-    {&clint_class, configure_clint},    {&htif_class, configure_htif},
-    {&plic_class, configure_plic},      {&sifive_test_class, configure_test},
-    {&uart16550_class, configure_uart}, {&goldfish_rtc_class, NULL},
+    {&clint_class, configure_clint},       {&htif_class, configure_htif},
+    {&pci_host_class, configure_pci_host}, {&plic_class, configure_plic},
+    {&sifive_test_class, configure_test},  {&uart16550_class, configure_uart},
+    {&goldfish_rtc_class, NULL},
 };
 
 static bool is_compatible(const DeviceClass *class, const char *compatible)
@@ -264,6 +280,16 @@ Device *board_devices_htif(const BoardDevices *b, u64 *page)
         if (b->slots[i].device->class == &htif_class) {
             *page = b->slots[i].base;
             return b->slots[i].device;
+        }
+    }
+    return NULL;
+}
+
+PciBus *board_devices_pci(const BoardDevices *b)
+{
+    for (unsigned i = 0; i < b->board->device_count; i++) {
+        if (b->slots[i].device->class == &pci_host_class) {
+            return pci_host_bus(b->slots[i].device);
         }
     }
     return NULL;

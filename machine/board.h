@@ -9,6 +9,7 @@
 
 #include "devices/char.h"
 #include "devices/device.h"
+#include "devices/pci/pci.h"
 #include "frontend-riscv/frontend.h"
 #include "softmmu/bus.h"
 
@@ -60,6 +61,8 @@ bool board_htif_page(const Board *board, const BoardEnv *env, u64 *page, GError 
 BoardDevices *board_devices_new(const Board *board, const BoardEnv *env, GError **err);
 void board_devices_free(BoardDevices *devices);
 void board_devices_reset(BoardDevices *devices);
+/* Where PCI functions are plugged in; NULL: the board has no PCI. */
+PciBus *board_devices_pci(const BoardDevices *devices);
 /* The HTIF device, or NULL. */
 Device *board_devices_htif(const BoardDevices *devices, u64 *page);
 

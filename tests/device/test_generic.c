@@ -88,7 +88,7 @@ static u64 fuzz(Device *d, unsigned accesses)
     for (unsigned i = 0; i < accesses; i++) {
         unsigned size = 1u << (rnd() % 4);
         u64 offset = rnd() % d->class->region_size;
-        if (rnd() % 4) {
+        if (d->class->reg_count && rnd() % 4) {
             const RegDesc *r = &d->class->regs[rnd() % d->class->reg_count];
             offset = r->offset + rnd() % 8;
             if (r->stride) {
@@ -137,7 +137,7 @@ START_TEST(tables_are_sound)
     const DeviceClass *c = d->class;
     ck_assert_uint_gt(c->region_size, 0);
     ck_assert_uint_le(c->min_access, c->max_access);
-    ck_assert_ptr_nonnull(c->compatible[0]);
+    ck_assert(!c->fdt_name || c->compatible[0]);
     for (unsigned i = 0; i < c->reg_count; i++) {
         const RegDesc *r = &c->regs[i];
         u64 elements = (u64)MAX(r->count, 1) * MAX(r->rows, 1);
@@ -481,6 +481,10 @@ START_TEST(fdt_node)
         .phandle = 5, .irq_parent = 9, .irq = 3, .hart_phandles = phandles, .hart_count = 2};
     u8 tree[4096];
     Device *d = make(_i);
+    if (!d->class->fdt_name) { /* the bus finds it without the tree */
+        device_free(d);
+        return;
+    }
     d->base = 0x12340000;
     ck_assert_int_eq(fdt_create_empty_tree(tree, sizeof(tree)), 0);
     ck_assert_int_eq(fdt_setprop_u32(tree, 0, "#address-cells", 2), 0);

@@ -236,6 +236,35 @@ static void check_cells(const void *fdt, const TreeCell *cells, unsigned count)
 
 /* The addresses and interrupt numbers are QEMU's, as its documentation and its own tree state them.
  */
+/* The bridge's windows and wires, which QEMU's virt has, too. */
+static void check_pci(const void *fdt, u32 high_base, u32 high_size)
+{
+    const u32 ranges[] = {
+        0x01000000, 0, 0, 0, 0x03000000, 0, 0x10000,
+        0x02000000, 0, 0x40000000, 0, 0x40000000, 0, 0x40000000,
+        0x03000000, high_base, 0, high_base, 0, high_size, 0,
+    };
+    int pci = fdt_path_offset(fdt, "/soc/pci@30000000"), size;
+    u32 plic = fdt_get_phandle(fdt, fdt_path_offset(fdt, "/soc/plic@c000000"));
+    fdt_getprop(fdt, pci, "ranges", &size);
+    ck_assert_int_eq(size, sizeof(ranges));
+    for (unsigned i = 0; i < ARRAY_LEN(ranges); i++) {
+        ck_assert_uint_eq(tree_u32(fdt, pci, "ranges", i), ranges[i]);
+    }
+    fdt_getprop(fdt, pci, "interrupt-map", &size);
+    ck_assert_int_eq(size, 16 * 6 * 4);
+    for (unsigned i = 0; i < 16; i++) {
+        const u32 entry[] = {i / 4 << 11, 0, 0, i % 4 + 1, plic, 32 + (i / 4 + i) % 4};
+        for (unsigned cell = 0; cell < ARRAY_LEN(entry); cell++) {
+            ck_assert_uint_eq(tree_u32(fdt, pci, "interrupt-map", 6 * i + cell), entry[cell]);
+        }
+    }
+    ck_assert_str_eq(fdt_getprop(fdt, pci, "device_type", NULL), "pci");
+    ck_assert_ptr_nonnull(fdt_getprop(fdt, pci, "dma-coherent", NULL));
+    ck_assert_ptr_null(fdt_getprop(fdt, pci, "interrupts", NULL));
+    ck_assert_int_eq(fdt_node_check_compatible(fdt, pci, "pci-host-ecam-generic"), 0);
+}
+
 START_TEST(virt_tree)
 {
     static const TreeCell cells[] = {
@@ -256,6 +285,16 @@ START_TEST(virt_tree)
         {"/soc/plic@c000000", "interrupts-extended", 3, 9},
         {"/soc/serial@10000000", "reg", 1, 0x10000000},
         {"/soc/serial@10000000", "interrupts", 0, 10},
+        /* QEMU's, cell for cell: the 64-bit window stands behind the memory. */
+        {"/soc/pci@30000000", "#address-cells", 0, 3},
+        {"/soc/pci@30000000", "#size-cells", 0, 2},
+        {"/soc/pci@30000000", "#interrupt-cells", 0, 1},
+        {"/soc/pci@30000000", "linux,pci-domain", 0, 0},
+        {"/soc/pci@30000000", "bus-range", 1, 0xff},
+        {"/soc/pci@30000000", "reg", 1, 0x30000000},
+        {"/soc/pci@30000000", "reg", 3, 0x10000000},
+        {"/soc/pci@30000000", "interrupt-map-mask", 0, 0x1800},
+        {"/soc/pci@30000000", "interrupt-map-mask", 3, 7},
         {"/poweroff", "value", 0, 0x5555},
         {"/reboot", "value", 0, 0x7777},
     };
@@ -263,6 +302,7 @@ START_TEST(virt_tree)
     void *fdt = dump_tree("-m 5G -append 'a b'", &err);
     ck_assert_ptr_nonnull(fdt);
     check_cells(fdt, cells, ARRAY_LEN(cells));
+    check_pci(fdt, 4, 4);
 
     int intc = fdt_path_offset(fdt, "/cpus/cpu@0/interrupt-controller");
     int plic = fdt_path_offset(fdt, "/soc/plic@c000000");
@@ -293,6 +333,7 @@ START_TEST(virt_tree)
     cpu = fdt_path_offset(fdt, "/cpus/cpu@0");
     ck_assert_str_eq(fdt_getprop(fdt, cpu, "mmu-type", NULL), "riscv,sv32");
     ck_assert_str_eq(fdt_getprop(fdt, cpu, "riscv,isa-base", NULL), "rv32i");
+    check_pci(fdt, 3, 1);
     now = fdt_getprop(fdt, fdt_path_offset(fdt, "/chosen"), "rng-seed", NULL);
     ck_assert(memcmp(now, seed, 32) != 0);
     g_free(fdt);
@@ -302,6 +343,11 @@ START_TEST(virt_tree)
     cpu = fdt_path_offset(fdt, "/cpus/cpu@0");
     ck_assert_str_eq(fdt_getprop(fdt, cpu, "mmu-type", NULL), "riscv,none");
     ck_assert_ptr_null(fdt_getprop(fdt, cpu, "riscv,cboz-block-size", NULL));
+    g_free(fdt);
+
+    fdt = dump_tree("-m 20G", &err);
+    ck_assert_ptr_nonnull(fdt);
+    check_pci(fdt, 8, 4);
     g_free(fdt);
 
     fdt = dump_tree("-M spike", &err);
