@@ -7,6 +7,7 @@
 #include "devices/plic.h"
 #include "devices/sifive_test.h"
 #include "devices/uart16550.h"
+#include "devices/virtio/mmio.h"
 
 const DeviceClass *const device_classes[] = {
     &uart16550_class,
@@ -17,5 +18,6 @@ const DeviceClass *const device_classes[] = {
     &htif_class,
     &pci_host_class,
     &pci_root_class,
+    &virtio_mmio_class,
     NULL,
 };

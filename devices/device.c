@@ -294,6 +294,9 @@ void device_reset(Device *d)
             }
         }
     }
+    if (d->class->reset) {
+        d->class->reset(d);
+    }
     update_outputs(d, true);
     g_mutex_unlock(&d->lock);
 }

@@ -108,6 +108,8 @@ struct DeviceClass {
     /* Takes the configuration (the class's own struct; NULL: defaults that work alone). */
     bool (*init)(Device *d, const void *config, GError **err);
     void (*finalize)(Device *d);
+    /* Resets what is not in the tables; they have been reset before. */
+    void (*reset)(Device *d);
     /* Derives interrupt lines and host timers from the state, after a reset and after loading. */
     void (*update)(Device *d);
     /* Puts the device on the bus, if there is more to it than one region of registers. */

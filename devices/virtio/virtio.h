@@ -42,28 +42,28 @@ typedef struct CharDev CharDev; /* devices/char.h */
 /* ---- Numbers of the specification ----------------------------------------------------------- */
 
 enum VirtioId { /* chapter 5 */
-    VIRTIO_ID_NET = 1,
-    VIRTIO_ID_BLOCK = 2,
-    VIRTIO_ID_CONSOLE = 3,
-    VIRTIO_ID_RNG = 4,
-    VIRTIO_ID_BALLOON = 5,
+                VIRTIO_ID_NET = 1,
+                VIRTIO_ID_BLOCK = 2,
+                VIRTIO_ID_CONSOLE = 3,
+                VIRTIO_ID_RNG = 4,
+                VIRTIO_ID_BALLOON = 5,
 };
 
 enum VirtioStatus { /* 2.1 */
-    VIRTIO_ACKNOWLEDGE = 1,
-    VIRTIO_DRIVER = 2,
-    VIRTIO_DRIVER_OK = 4,
-    VIRTIO_FEATURES_OK = 8,
-    VIRTIO_NEEDS_RESET = 64,
-    VIRTIO_FAILED = 128,
+                    VIRTIO_ACKNOWLEDGE = 1,
+                    VIRTIO_DRIVER = 2,
+                    VIRTIO_DRIVER_OK = 4,
+                    VIRTIO_FEATURES_OK = 8,
+                    VIRTIO_NEEDS_RESET = 64,
+                    VIRTIO_FAILED = 128,
 };
 
 enum VirtioFeature { /* chapter 6: bit numbers */
-    VIRTIO_F_INDIRECT_DESC = 28,
-    VIRTIO_F_EVENT_IDX = 29,
-    VIRTIO_F_VERSION_1 = 32,
-    VIRTIO_F_RING_PACKED = 34,
-    VIRTIO_F_RING_RESET = 40,
+                     VIRTIO_F_INDIRECT_DESC = 28,
+                     VIRTIO_F_EVENT_IDX = 29,
+                     VIRTIO_F_VERSION_1 = 32,
+                     VIRTIO_F_RING_PACKED = 34,
+                     VIRTIO_F_RING_RESET = 40,
 };
 
 enum VirtioIsr { VIRTIO_ISR_QUEUE = 1, VIRTIO_ISR_CONFIG = 2 }; /* 4.2.2, 4.1.4.5 */
@@ -91,11 +91,11 @@ struct VirtioClass {
     const char *help; /* for -device help */
     u16 id;           /* enum VirtioId */
     size_t instance_size;
-    u64 features;         /* device features always offered (bits 0 to 23, 50 and up) */
-    unsigned queue_count; /* init may set another in the device */
-    unsigned queue_size;  /* largest size of a queue, a power of 2; 0: VIRTQ_MAX_SIZE */
-    unsigned config_size; /* bytes of the configuration space; init may set another */
-    u32 pci_class;        /* base class and subclass, such as 0x0100; 0: 0x00ff */
+    u64 features;          /* device features always offered (bits 0 to 23, 50 and up) */
+    unsigned queue_count;  /* init may set another in the device */
+    unsigned queue_size;   /* largest size of a queue, a power of 2; 0: VIRTQ_MAX_SIZE */
+    unsigned config_size;  /* bytes of the configuration space; init may set another */
+    u32 pci_class;         /* base class and subclass, such as 0x0100; 0: 0x00ff */
     const PropDesc *props; /* places in the instance */
     unsigned prop_count;
 
@@ -115,7 +115,10 @@ struct VirtioClass {
     void (*queue_reset)(VirtioDevice *d, unsigned queue);
     /* The driver is ready: DRIVER_OK was set. Buffers may be there already. */
     void (*driver_ok)(VirtioDevice *d);
-    /* The driver says that a queue has new buffers; only while DRIVER_OK is set. */
+    /* The driver says that a queue has new buffers; only while DRIVER_OK is set. Also called for
+     * every queue after driver_ok. Pops here are bounded: when a driver adds buffers as fast as the
+     * device takes them, pop finds nothing after a while, and the hook is called again from the
+     * main loop. */
     void (*queue_notify)(VirtioDevice *d, unsigned queue);
     /* FEATURES_OK is about to be set; d->negotiated is what the driver chose, within what is
      * offered. False: this combination does not work, FEATURES_OK stays clear. */
@@ -141,6 +144,9 @@ struct VirtioDevice {
     const VirtioClass *class;
     GMutex lock;
     VirtioEnv env;
+    PropDesc *props; /* all of this instance's */
+    unsigned prop_count;
+    bool ready; /* made whole */
 
     /* Properties that all have: those of virtio_props. */
     char *id, *bus;
@@ -160,7 +166,9 @@ struct VirtioDevice {
     u8 config_generation;
     bool resetting; /* the reset hook is running: registers ignore writes */
     unsigned queue_count, config_size;
-    VirtQueue *queues;
+    VirtQueue *queues;  /* VIRTIO_MAX_QUEUES */
+    u64 deferred;       /* queues to go on with in the main loop */
+    guint defer_source; /* that does so; 0: none */
 
     /* Set by the transport. `queue` is the queue that has used buffers, -1 when the configuration
      * changed. The isr bit is set already. */
@@ -205,7 +213,7 @@ void virtio_queue_reset(VirtQueue *q);
 /* QueueNotify was written with n. */
 void virtio_queue_notify(VirtioDevice *d, u32 n);
 
-/* `size` is 1, 2 or 4. Reads beyond the end are zero, writes there are ignored; both log. */
+/* `size` is 1, 2 or 4. Bytes beyond the end read as zero; writes there are ignored. */
 u32 virtio_config_read(VirtioDevice *d, u64 offset, unsigned size);
 void virtio_config_write(VirtioDevice *d, u64 offset, unsigned size, u32 value);
 
@@ -227,14 +235,15 @@ struct VirtQueue {
 
     /* Of queue.c: where the areas are on the host, and how far we are. */
     void *desc_host, *driver_host, *device_host;
-    u16 next_avail;   /* split: index, runs free; packed: slot */
-    u16 next_used;    /* the same */
+    u16 next_avail;             /* split: index, runs free; packed: slot */
+    u16 next_used;              /* the same */
     bool avail_wrap, used_wrap; /* packed */
-    u16 in_use;       /* descriptors (packed) or buffers (split) popped and not pushed */
-    u16 signalled;    /* next_used when we last looked whether to interrupt */
-    bool signalled_wrap, signalled_valid;
-    bool notify_off;  /* we asked the driver not to notify */
-    u32 epoch;        /* counts resets: elements of an earlier one are stale */
+    u16 in_use;                 /* descriptors (packed) or buffers (split) popped and not pushed */
+    u32 unsignalled; /* pushed (as in_use counts) since we last looked whether to interrupt */
+    bool notify_off; /* we asked the driver not to notify */
+    bool bounded;    /* queue_notify runs: at most `budget` pops more */
+    u32 budget;
+    u32 epoch; /* counts resets: elements of an earlier one are stale */
 };
 
 /* One buffer of the driver's: segments to read (out) come before segments to write (in). All of

@@ -1,0 +1,938 @@
+/*
+ * Virtio as a driver sees it: negotiation and rings through the registers of the mmio transport,
+ * with a class made for the test, whose device copies what it is given; then what is true of every
+ * class; then each class. Tests that a driver's way of using rings must not change run over all
+ * ways.
+ */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/bits.h"
+#include "core/base/log.h"
+#include "devices/virtio/devices.h"
+#include "tests/device/virtio_driver.h"
+
+#define BIT(n) VIRTIO_BIT(VIRTIO_F_##n)
+
+/* The ways of using rings, and whether buffers go through indirect tables. */
+static const struct Way {
+    const char *name;
+    u64 features;
+    bool indirect;
+} ways[] = {
+    {"split", 0, false},
+    {"split, event index", BIT(EVENT_IDX), false},
+    {"split, indirect", BIT(INDIRECT_DESC), true},
+    {"split, both", BIT(EVENT_IDX) | BIT(INDIRECT_DESC), true},
+    {"packed", BIT(RING_PACKED), false},
+    {"packed, event index", BIT(RING_PACKED) | BIT(EVENT_IDX), false},
+    {"packed, indirect", BIT(RING_PACKED) | BIT(INDIRECT_DESC), true},
+    {"packed, both", BIT(RING_PACKED) | BIT(EVENT_IDX) | BIT(INDIRECT_DESC), true},
+};
+
+/* ---- A class for the test ------------------------------------------------------------------- */
+
+/* Queue 0: each buffer's `in` gets its `out`. Queue 1: buffers are kept until the test asks. */
+typedef struct Echo {
+    VirtioDevice dev;
+    u64 number;
+    unsigned notified[3], driver_oks, resets;
+    bool refuse;
+    u32 written[2]; /* of the configuration: offset and value */
+    GQueue held;
+} Echo;
+
+typedef struct EchoRequest {
+    VirtqElement elem;
+    u32 mark;
+} EchoRequest;
+
+static void echo_notify(VirtioDevice *d, unsigned queue)
+{
+    Echo *echo = (Echo *)d;
+    VirtQueue *q = virtio_queue(d, queue);
+    EchoRequest *e;
+    echo->notified[queue]++;
+    while ((e = virtq_pop(q, sizeof(EchoRequest)))) {
+        ck_assert_uint_eq(e->mark, 0);
+        e->mark = 1;
+        if (queue == 1) {
+            g_queue_push_tail(&echo->held, e);
+            continue;
+        }
+        g_autofree u8 *data = g_malloc(e->elem.out_bytes + 1);
+        size_t n = virtq_read(&e->elem, 0, data, e->elem.out_bytes + 1);
+        ck_assert_uint_eq(n, e->elem.out_bytes);
+        virtq_push(e, virtq_write(&e->elem, 0, data, n));
+    }
+    virtq_notify(q);
+}
+
+static void echo_drop(Echo *e)
+{
+    void *elem;
+    while ((elem = g_queue_pop_head(&e->held))) {
+        virtq_free(elem);
+    }
+}
+
+static void echo_reset(VirtioDevice *d)
+{
+    ((Echo *)d)->resets++;
+    echo_drop((Echo *)d);
+}
+
+static void echo_queue_reset(VirtioDevice *d, unsigned queue)
+{
+    if (queue == 1) {
+        echo_drop((Echo *)d);
+    }
+}
+
+static bool echo_init(VirtioDevice *d, GError **err G_GNUC_UNUSED)
+{
+    d->queues[2].max = 8;
+    return true;
+}
+
+static void echo_driver_ok(VirtioDevice *d)
+{
+    ((Echo *)d)->driver_oks++;
+}
+
+static bool echo_check(VirtioDevice *d)
+{
+    return !((Echo *)d)->refuse;
+}
+
+static void echo_get_config(VirtioDevice *d, u8 *config)
+{
+    for (unsigned i = 0; i < d->config_size; i++) {
+        config[i] = (u8)(0x10 + i);
+    }
+}
+
+static void echo_set_config(VirtioDevice *d, u32 offset, unsigned size, u32 value)
+{
+    Echo *e = (Echo *)d;
+    e->written[0] = offset | size << 8;
+    e->written[1] = value;
+}
+
+static const PropDesc echo_props[] = {
+    {"number", PROP_UINT, offsetof(Echo, number), "7", "a number"},
+};
+
+static const VirtioClass echo_class = {
+    .name = "virtio-echo",
+    .id = 63,
+    .instance_size = sizeof(Echo),
+    .features = VIRTIO_BIT(3) | VIRTIO_BIT(50),
+    .queue_count = 3,
+    .queue_size = 256,
+    .config_size = 10,
+    .props = echo_props,
+    .prop_count = ARRAY_LEN(echo_props),
+    .init = echo_init,
+    .reset = echo_reset,
+    .queue_reset = echo_queue_reset,
+    .driver_ok = echo_driver_ok,
+    .queue_notify = echo_notify,
+    .check_features = echo_check,
+    .get_config = echo_get_config,
+    .set_config = echo_set_config,
+};
+
+static Echo *echo_of(Driver *d)
+{
+    return (Echo *)d->virtio;
+}
+
+/* A device that was brought up this way, with a ring on queue 0. */
+static Driver *start(int way, u16 size, Ring **r)
+{
+    Driver *d = driver_new(&echo_class, "packed=on", NULL);
+    ck_assert(driver_negotiate(d, BIT(VERSION_1) | ways[way].features));
+    *r = ring_new(d, 0, size);
+    (*r)->indirect = ways[way].indirect;
+    driver_go(d);
+    return d;
+}
+
+static void finish(Driver *d, Ring *r)
+{
+    ring_free(r);
+    driver_free(d);
+}
+
+/* ---- Registers and negotiation -------------------------------------------------------------- */
+
+START_TEST(registers)
+{
+    Driver *d = driver_new(&echo_class, NULL, NULL);
+    ck_assert_uint_eq(driver_read(d, 0x00), 0x74726976);
+    ck_assert_uint_eq(driver_read(d, 0x04), 2);
+    ck_assert_uint_eq(driver_read(d, 0x08), 63);
+    ck_assert_uint_eq(echo_of(d)->number, 7);
+    ck_assert_uint_eq(driver_offered(d), VIRTIO_BIT(3) | VIRTIO_BIT(50) | BIT(VERSION_1) |
+                                             BIT(EVENT_IDX) | BIT(INDIRECT_DESC) | BIT(RING_RESET));
+    driver_write(d, 0x14, 2);
+    ck_assert_uint_eq(driver_read(d, 0x10), 0);
+    static const u32 sizes[] = {256, 256, 8, 0};
+    for (u32 i = 0; i < 4; i++) {
+        driver_write(d, 0x30, i);
+        ck_assert_uint_eq(driver_read(d, 0x34), sizes[i]);
+    }
+    ck_assert_uint_eq(driver_read(d, 0xb0), UINT32_MAX);
+    driver_free(d);
+}
+END_TEST
+
+START_TEST(configuration)
+{
+    Driver *d = driver_new(&echo_class, "number=9,event_idx=off,indirect_desc=off", NULL);
+    ck_assert_uint_eq(echo_of(d)->number, 9);
+    ck_assert_uint_eq(driver_offered(d) & (BIT(EVENT_IDX) | BIT(INDIRECT_DESC)), 0);
+    ck_assert_uint_eq(driver_config(d, 0, 1), 0x10);
+    ck_assert_uint_eq(driver_config(d, 3, 1), 0x13);
+    ck_assert_uint_eq(driver_config(d, 2, 2), 0x1312);
+    ck_assert_uint_eq(driver_config(d, 4, 4), 0x17161514);
+    ck_assert_uint_eq(driver_config(d, 8, 4), 0x1918); /* the end, and zeros behind it */
+    ck_assert_uint_eq(driver_config(d, 0xfc, 4), 0);
+    driver_set_config(d, 6, 2, 0xbeef);
+    ck_assert_uint_eq(echo_of(d)->written[0], 6 | 2 << 8);
+    ck_assert_uint_eq(echo_of(d)->written[1], 0xbeef);
+    driver_set_config(d, 5, 1, 0x77);
+    ck_assert_uint_eq(echo_of(d)->written[0], 5 | 1 << 8);
+    driver_set_config(d, 8, 4, 1); /* beyond the end */
+    driver_set_config(d, 0xf0, 1, 1);
+    ck_assert_uint_eq(echo_of(d)->written[0], 5 | 1 << 8);
+
+    /* Changes: generation always, interrupt only for a driver that runs. */
+    u32 before = driver_read(d, 0xfc);
+    g_mutex_lock(&d->virtio->lock);
+    virtio_config_changed(d->virtio);
+    g_mutex_unlock(&d->virtio->lock);
+    ck_assert_uint_ne(driver_read(d, 0xfc), before);
+    ck_assert(!d->line);
+    ck_assert(driver_negotiate(d, BIT(VERSION_1)));
+    driver_go(d);
+    g_mutex_lock(&d->virtio->lock);
+    virtio_config_changed(d->virtio);
+    g_mutex_unlock(&d->virtio->lock);
+    ck_assert(d->line);
+    ck_assert_uint_eq(driver_ack(d), VIRTIO_ISR_CONFIG);
+    ck_assert(!d->line);
+    driver_free(d);
+}
+END_TEST
+
+START_TEST(negotiation)
+{
+    Driver *d = driver_new(&echo_class, NULL, NULL);
+    /* What is not offered is refused. */
+    driver_write(d, 0x70, 3);
+    driver_write(d, 0x24, 0);
+    driver_write(d, 0x20, 1u << 4);
+    driver_write(d, 0x70, 11);
+    ck_assert_uint_eq(driver_read(d, 0x70), 3);
+    /* As is what the class does not like. */
+    echo_of(d)->refuse = true;
+    ck_assert(!driver_negotiate(d, BIT(VERSION_1)));
+    echo_of(d)->refuse = false;
+    ck_assert(driver_negotiate(d, BIT(VERSION_1)));
+    /* Features stay; bits of the status can't be taken back, nor NEEDS_RESET be set. */
+    driver_write(d, 0x24, 0);
+    driver_write(d, 0x20, 1u << 3);
+    ck_assert_uint_eq(d->virtio->negotiated, BIT(VERSION_1));
+    driver_write(d, 0x70, 1 | 64);
+    ck_assert_uint_eq(driver_read(d, 0x70), 11);
+    ck_assert_uint_eq(echo_of(d)->driver_oks, 0);
+    driver_go(d);
+    driver_write(d, 0x70, 15);
+    ck_assert_uint_eq(echo_of(d)->driver_oks, 1);
+    /* DRIVER_OK needs FEATURES_OK. */
+    driver_reset(d);
+    ck_assert_uint_eq(driver_read(d, 0x70), 0);
+    driver_write(d, 0x70, 7);
+    ck_assert_uint_eq(driver_read(d, 0x70), 3);
+    ck_assert_uint_eq(echo_of(d)->driver_oks, 1);
+    driver_free(d);
+}
+END_TEST
+
+START_TEST(queue_setup)
+{
+    static const struct {
+        u32 size;
+        u64 desc, driver, device;
+        bool good;
+    } rows[] = {
+        {8, DRIVER_RAM, DRIVER_RAM + 0x1000, DRIVER_RAM + 0x2000, true},
+        {0, DRIVER_RAM, DRIVER_RAM + 0x1000, DRIVER_RAM + 0x2000, false},
+        {7, DRIVER_RAM, DRIVER_RAM + 0x1000, DRIVER_RAM + 0x2000, false},
+        {512, DRIVER_RAM, DRIVER_RAM + 0x10000, DRIVER_RAM + 0x20000, false},
+        {65537, DRIVER_RAM, DRIVER_RAM + 0x10000, DRIVER_RAM + 0x20000, false},
+        {8, DRIVER_RAM + 8, DRIVER_RAM + 0x1000, DRIVER_RAM + 0x2000, false},
+        {8, DRIVER_RAM, DRIVER_RAM + 0x1001, DRIVER_RAM + 0x2000, false},
+        {8, DRIVER_RAM, DRIVER_RAM + 0x1000, DRIVER_RAM + 0x2002, false},
+        {8, 0, DRIVER_RAM + 0x1000, DRIVER_RAM + 0x2000, false},
+        {8, DRIVER_RAM, DRIVER_MMIO, DRIVER_RAM + 0x2000, false},
+        {8, DRIVER_RAM, DRIVER_RAM, ~(u64)15, false},
+        {8, (u64)DRIVER_RAM + DRIVER_RAM_SIZE - 128, DRIVER_RAM, DRIVER_RAM + 0x1000, true},
+        {8, (u64)DRIVER_RAM + DRIVER_RAM_SIZE - 112, DRIVER_RAM, DRIVER_RAM + 0x1000, false},
+        {8, DRIVER_RAM, DRIVER_RAM + 0x1000, (u64)DRIVER_RAM + DRIVER_RAM_SIZE - 68, true},
+        {8, DRIVER_RAM, DRIVER_RAM + 0x1000, (u64)DRIVER_RAM + DRIVER_RAM_SIZE - 64, false},
+    };
+    Driver *d = driver_new(&echo_class, NULL, NULL);
+    for (unsigned i = 0; i < ARRAY_LEN(rows); i++) {
+        ck_assert(driver_negotiate(d, BIT(VERSION_1)));
+        driver_write(d, 0x30, 0);
+        driver_write(d, 0x38, rows[i].size);
+        const u64 addresses[] = {rows[i].desc, rows[i].driver, rows[i].device};
+        for (unsigned a = 0; a < 3; a++) {
+            driver_write(d, 0x80 + 0x10 * a, (u32)addresses[a]);
+            driver_write(d, 0x84 + 0x10 * a, (u32)(addresses[a] >> 32));
+        }
+        driver_write(d, 0x44, 1);
+        ck_assert_msg(driver_read(d, 0x44) == rows[i].good, "row %u", i);
+        ck_assert_msg(driver_is_broken(d) == !rows[i].good, "row %u", i);
+        driver_write(d, 0x38, 2); /* too late if it is ready */
+        ck_assert_uint_eq(d->virtio->queues[0].size == 2, !rows[i].good);
+        driver_write(d, 0x44, 0);
+        ck_assert_uint_eq(driver_read(d, 0x44), 0);
+    }
+    /* No queue before the features. */
+    driver_reset(d);
+    driver_write(d, 0x38, 8);
+    driver_write(d, 0x44, 1);
+    ck_assert_uint_eq(driver_read(d, 0x44), 0);
+    driver_free(d);
+}
+END_TEST
+
+/* ---- Rings, every way ----------------------------------------------------------------------- */
+
+static void fill_pattern(u8 *p, size_t n, u32 seed)
+{
+    for (size_t i = 0; i < n; i++) {
+        seed = seed * 1664525 + 1013904223;
+        p[i] = (u8)(seed >> 24);
+    }
+}
+
+START_TEST(buffers_come_back)
+{
+    Ring *r;
+    Driver *d = start(_i, 16, &r);
+    u64 from = driver_alloc(d, 4096), to = driver_alloc(d, 4096);
+    u8 sent[4096], got[4096];
+    /* Far more buffers than the ring has places, of one to four pieces each way. */
+    for (unsigned n = 0; n < 300; n++) {
+        unsigned out = 1 + n % 4, in = 1 + n / 4 % 4, piece = 1 + n * 7 % 200;
+        Piece p[8];
+        for (unsigned i = 0; i < out; i++) {
+            p[i] = (Piece){from + i * 256, piece};
+            fill_pattern(sent + i * piece, piece, n * 8 + i);
+            driver_put(d, p[i].addr, sent + i * piece, piece);
+        }
+        for (unsigned i = 0; i < in; i++) {
+            p[out + i] = (Piece){to + i * 512, piece};
+        }
+        u32 len = ring_do(r, p, out, in), want = MIN(out, in) * piece;
+        ck_assert_msg(len == want, "%s: %u of %u", ways[_i].name, len, want);
+        for (unsigned i = 0; i < MIN(out, in); i++) {
+            driver_get(d, p[out + i].addr, got, piece);
+            ck_assert(memcmp(got, sent + i * piece, piece) == 0);
+        }
+        ck_assert(d->line);
+        ck_assert_uint_eq(driver_ack(d), VIRTIO_ISR_QUEUE);
+        ck_assert(!d->line);
+        if (n % 50 == 0) {
+            d->free = to + 4096; /* tables of indirect descriptors */
+            d->free = (d->free + 15) & ~(u64)15;
+        }
+    }
+    ck_assert_uint_eq(r->free_count, 16);
+    ck_assert_uint_eq(d->virtio->queues[0].in_use, 0);
+    ck_assert(!driver_is_broken(d));
+    finish(d, r);
+}
+END_TEST
+
+START_TEST(several_at_once_and_out_of_order)
+{
+    Driver *d = driver_new(&echo_class, "packed=on", NULL);
+    Echo *echo = echo_of(d);
+    u64 at;
+    ck_assert(driver_negotiate(d, BIT(VERSION_1) | ways[_i].features));
+    Ring *r = ring_new(d, 1, 8);
+    r->indirect = ways[_i].indirect;
+    driver_go(d);
+    at = driver_alloc(d, 4096);
+    for (unsigned round = 0; round < 40; round++) {
+        u16 ids[4], id;
+        u32 len;
+        for (unsigned i = 0; i < 4; i++) {
+            ids[i] = ring_add(r, (Piece[]){{at + 16 * i, 4}, {at + 2048 + 16 * i, 16}}, 1, 1);
+        }
+        ring_kick(r);
+        ck_assert_uint_eq(g_queue_get_length(&echo->held), 4);
+        ck_assert(!ring_get(r, &id, &len));
+        /* The third alone, then the others at once, the last first. */
+        g_mutex_lock(&d->virtio->lock);
+        void *rest[3] = {g_queue_pop_nth(&echo->held, 3), g_queue_pop_nth(&echo->held, 0),
+                         g_queue_pop_nth(&echo->held, 0)};
+        virtq_push(g_queue_pop_head(&echo->held), 3);
+        virtq_notify(virtio_queue(d->virtio, 1));
+        g_mutex_unlock(&d->virtio->lock);
+        ck_assert(ring_get(r, &id, &len));
+        ck_assert_uint_eq(id, ids[2]);
+        ck_assert_uint_eq(len, 3);
+        ck_assert(!ring_get(r, &id, &len));
+        ck_assert_uint_eq(driver_ack(d), VIRTIO_ISR_QUEUE);
+        g_mutex_lock(&d->virtio->lock);
+        virtq_push_many(rest, (size_t[]){5, 99, 0}, 3);
+        virtq_notify(virtio_queue(d->virtio, 1));
+        g_mutex_unlock(&d->virtio->lock);
+        static const unsigned order[] = {3, 0, 1}, lens[] = {5, 16, 0};
+        for (unsigned i = 0; i < 3; i++) {
+            ck_assert(ring_get(r, &id, &len));
+            ck_assert_uint_eq(id, ids[order[i]]);
+            ck_assert_uint_eq(len, lens[i]);
+        }
+        ck_assert_uint_eq(driver_ack(d), VIRTIO_ISR_QUEUE);
+    }
+    finish(d, r);
+}
+END_TEST
+
+/* What is put back comes again, in order. */
+START_TEST(unpop)
+{
+    Driver *d = driver_new(&echo_class, "packed=on", NULL);
+    VirtQueue *q = virtio_queue(d->virtio, 2); /* queue 2: nobody pops but us */
+    ck_assert(driver_negotiate(d, BIT(VERSION_1) | ways[_i].features));
+    Ring *r = ring_new(d, 2, 8);
+    r->indirect = ways[_i].indirect;
+    driver_write(d, 0x70, 15);
+    u64 at = driver_alloc(d, 256);
+    for (unsigned round = 0; round < 20; round++) {
+        u16 ids[2], id;
+        u32 len;
+        g_mutex_lock(&d->virtio->lock);
+        ck_assert(!virtq_has_buffer(q));
+        ck_assert_ptr_null(virtq_pop(q, 0));
+        g_mutex_unlock(&d->virtio->lock);
+        ids[0] = ring_add(r, (Piece[]){{at, 4}, {at + 16, 4}, {at + 32, 4}}, 1, 2);
+        ids[1] = ring_add(r, (Piece[]){{at, 8}}, 0, 1);
+        g_mutex_lock(&d->virtio->lock);
+        ck_assert(virtq_has_buffer(q));
+        VirtqElement *a = virtq_pop(q, 0), *b = virtq_pop(q, 0);
+        ck_assert(a && b && !virtq_pop(q, 0));
+        ck_assert_uint_eq(a->out_count, 1);
+        ck_assert_uint_eq(a->in_count, 2);
+        ck_assert_uint_eq(a->in_bytes, 8);
+        ck_assert_uint_eq(a->in_addr[1], at + 32);
+        ck_assert_uint_eq(b->in_bytes, 8);
+        virtq_unpop(b);
+        virtq_unpop(a);
+        ck_assert_uint_eq(q->in_use, 0);
+        a = virtq_pop(q, 0);
+        b = virtq_pop(q, 0);
+        ck_assert_uint_eq(a->out_count, 1);
+        virtq_push(a, 1);
+        virtq_push(b, 2);
+        g_mutex_unlock(&d->virtio->lock);
+        for (unsigned i = 0; i < 2; i++) {
+            ck_assert(ring_get(r, &id, &len));
+            ck_assert_uint_eq(id, ids[i]);
+            ck_assert_uint_eq(len, i + 1);
+        }
+    }
+    finish(d, r);
+}
+END_TEST
+
+/* Interrupts come when the driver wants them, and only then. */
+START_TEST(interrupts_are_suppressed)
+{
+    Ring *r;
+    Driver *d = start(_i, 8, &r);
+    u64 at = driver_alloc(d, 64);
+    Piece p[] = {{at, 4}, {at + 16, 4}};
+    u16 id;
+    u32 len;
+    for (unsigned round = 0; round < 30; round++) {
+        ring_interrupts(r, false);
+        ring_do(r, p, 1, 1);
+        ring_add(r, p, 1, 1);
+        ring_kick(r);
+        ck_assert_msg(!d->line, "%s, round %u", ways[_i].name, round);
+        ring_interrupts(r, true);
+        ck_assert(ring_get(r, &id, &len));
+        ring_do(r, p, 1, 1);
+        ck_assert_msg(d->line, "%s, round %u", ways[_i].name, round);
+        driver_ack(d);
+    }
+    /* With event index only the buffer in question interrupts. */
+    if (ways[_i].features & BIT(EVENT_IDX)) {
+        unsigned before = d->interrupts;
+        ring_interrupts(r, true); /* for the next */
+        for (unsigned i = 0; i < 3; i++) {
+            ring_add(r, p, 1, 1);
+            ring_kick(r);
+            driver_ack(d);
+        }
+        ck_assert_uint_eq(d->interrupts, before + 1);
+    }
+    finish(d, r);
+}
+END_TEST
+
+/* The device tells the driver whether to kick. */
+START_TEST(notifications_are_suppressed)
+{
+    Ring *r;
+    Driver *d = start(_i, 8, &r);
+    Echo *echo = echo_of(d);
+    VirtQueue *q = virtio_queue(d->virtio, 0);
+    u64 at = driver_alloc(d, 64);
+    Piece p[] = {{at, 4}, {at + 16, 4}};
+    bool event = ways[_i].features & BIT(EVENT_IDX);
+    u16 id;
+    u32 len;
+    for (unsigned round = 0; round < 30; round++) {
+        ring_add(r, p, 1, 1);
+        ck_assert_msg(ring_kick(r), "%s, round %u", ways[_i].name, round);
+        ck_assert(ring_get(r, &id, &len));
+        g_mutex_lock(&d->virtio->lock);
+        ck_assert(!virtq_set_notifications(q, false));
+        g_mutex_unlock(&d->virtio->lock);
+        unsigned before = echo->notified[0];
+        ring_add(r, p, 1, 1);
+        bool first = ring_kick(r); /* with event index in a split ring there is no other way */
+        ring_add(r, p, 1, 1);
+        ck_assert(!ring_kick(r));
+        ck_assert(!first || (event && !(ways[_i].features & BIT(RING_PACKED))));
+        ck_assert_uint_eq(echo->notified[0], before + first);
+        g_mutex_lock(&d->virtio->lock);
+        ck_assert(virtq_set_notifications(q, true)); /* says that there is something */
+        echo_notify(d->virtio, 0);
+        ck_assert(!virtq_set_notifications(q, true));
+        g_mutex_unlock(&d->virtio->lock);
+        ck_assert(ring_get(r, &id, &len) && ring_get(r, &id, &len));
+    }
+    finish(d, r);
+}
+END_TEST
+
+START_TEST(buffers_before_driver_ok)
+{
+    Driver *d = driver_new(&echo_class, "packed=on", NULL);
+    ck_assert(driver_negotiate(d, BIT(VERSION_1) | ways[_i].features));
+    Ring *r = ring_new(d, 0, 8);
+    r->indirect = ways[_i].indirect;
+    u64 at = driver_alloc(d, 64);
+    u16 id;
+    u32 len;
+    ring_add(r, (Piece[]){{at, 4}, {at + 16, 4}}, 1, 1);
+    ring_kick(r);
+    ck_assert(!ring_get(r, &id, &len));
+    ck_assert_uint_eq(echo_of(d)->notified[0], 0);
+    driver_go(d);
+    ck_assert(ring_get(r, &id, &len));
+    finish(d, r);
+}
+END_TEST
+
+START_TEST(reset_in_mid_flight)
+{
+    Driver *d = driver_new(&echo_class, "packed=on", NULL);
+    Echo *echo = echo_of(d);
+    u16 id;
+    u32 len;
+    for (unsigned round = 0; round < 6; round++) {
+        ck_assert(driver_negotiate(d, BIT(VERSION_1) | BIT(RING_RESET) | ways[_i].features));
+        Ring *r = ring_new(d, 1, 8);
+        r->indirect = ways[_i].indirect;
+        driver_go(d);
+        u64 at = driver_alloc(d, 256);
+        ring_add(r, (Piece[]){{at, 4}, {at + 16, 4}}, 1, 1);
+        ring_add(r, (Piece[]){{at, 4}, {at + 16, 4}}, 1, 1);
+        ring_kick(r);
+        ck_assert_uint_eq(g_queue_get_length(&echo->held), 2);
+        void *stale = g_queue_pop_head(&echo->held);
+        switch (round % 3) {
+        case 0: /* the driver's */
+            driver_reset(d);
+            break;
+        case 1: /* the machine's */
+            device_reset(d->slot);
+            break;
+        default: /* the queue's */
+            driver_write(d, 0x30, 1);
+            driver_write(d, 0xc0, 1);
+            ck_assert_uint_eq(driver_read(d, 0xc0), 0);
+            ck_assert_uint_eq(driver_read(d, 0x70), 15);
+        }
+        ck_assert_uint_eq(g_queue_get_length(&echo->held), 0);
+        ck_assert_uint_eq(driver_read(d, 0x44), 0);
+        ck_assert(!d->line);
+        /* One that comes back late goes nowhere, not even into a ring that is set up again. */
+        if (round >= 3) {
+            if (round % 3 != 2) {
+                driver_negotiate(d, d->features);
+            }
+            ring_free(r);
+            r = ring_new(d, 1, 8);
+            driver_go(d);
+        }
+        g_mutex_lock(&d->virtio->lock);
+        virtq_push(stale, 4);
+        virtq_notify(virtio_queue(d->virtio, 1));
+        ck_assert_uint_eq(d->virtio->queues[1].in_use, 0);
+        g_mutex_unlock(&d->virtio->lock);
+        ck_assert(!ring_get(r, &id, &len));
+        ck_assert(!d->line);
+        ring_free(r);
+    }
+    driver_free(d);
+}
+END_TEST
+
+/* A driver that adds buffers as fast as they are used does not hold the hart for ever. */
+static u64 endless_from;
+static void endless_notify(VirtioDevice *d, unsigned queue)
+{
+    VirtQueue *q = virtio_queue(d, queue);
+    VirtqElement *e;
+    while ((e = virtq_pop(q, 0))) {
+        u64 index = 0;
+        bus_read(d->env.bus, endless_from + 2, 2, &index);
+        bus_write(d->env.bus, endless_from + 2, 2, (u16)(index + 1));
+        virtq_push(e, 0);
+    }
+}
+
+START_TEST(endless_buffers)
+{
+    static VirtioClass class;
+    class = echo_class;
+    class.queue_notify = endless_notify;
+    Driver *d = driver_new(&class, NULL, NULL);
+    ck_assert(driver_negotiate(d, BIT(VERSION_1)));
+    Ring *r = ring_new(d, 0, 8);
+    driver_go(d);
+    endless_from = r->avail;
+    u64 at = driver_alloc(d, 64);
+    ring_add(r, (Piece[]){{at, 4}}, 1, 0);
+    ring_kick(r);
+    u16 before = (u16)driver_load(d, r->used + 2, 2);
+    ck_assert_uint_gt(before, 8);
+    /* It goes on in the main loop. */
+    ck_assert(g_main_context_iteration(NULL, false));
+    ck_assert_uint_gt((u16)driver_load(d, r->used + 2, 2), before);
+    finish(d, r);
+}
+END_TEST
+
+/* ---- Rings that make no sense --------------------------------------------------------------- */
+
+static void desc(Ring *r, unsigned n, u64 addr, u32 len, u16 flags, u16 tag)
+{
+    Driver *d = r->driver;
+    bool packed = d->features & BIT(RING_PACKED);
+    u64 at = r->desc + 16u * n;
+    driver_store(d, at, 8, addr);
+    driver_store(d, at + 8, 4, len);
+    driver_store(d, at + (packed ? 12 : 14), 2, tag);
+    driver_store(d, at + (packed ? 14 : 12), 2, flags | (packed ? 1 << 7 : 0));
+}
+
+static const struct Bad {
+    const char *name;
+    bool packed, indirect;
+    struct {
+        u64 addr;
+        u32 len;
+        u16 flags, tag;
+    } desc[3];
+    u16 head, index;
+} bad[] = {
+    {"index jumps", .index = 9, .desc = {{DRIVER_RAM, 4, 0, 0}}},
+    {"index goes back", .index = 0xffff, .desc = {{DRIVER_RAM, 4, 0, 0}}},
+    {"head outside", .head = 8},
+    {"head far outside", .head = 0xffff},
+    {"next outside", .desc = {{DRIVER_RAM, 4, 1, 8}}},
+    {"loop of one", .desc = {{DRIVER_RAM, 4, 1, 0}}},
+    {"loop of two", .desc = {{DRIVER_RAM, 4, 1, 1}, {DRIVER_RAM, 4, 1, 0}}},
+    {"loop of nothing", .desc = {{DRIVER_RAM, 0, 1, 0}}},
+    {"address in a device", .desc = {{DRIVER_MMIO, 4, 0, 0}}},
+    {"address nowhere", .desc = {{0x10, 4, 2, 0}}},
+    {"address at the top", .desc = {{UINT64_MAX - 3, 8, 2, 0}}},
+    {"longer than RAM", .desc = {{DRIVER_RAM, UINT32_MAX, 2, 0}}},
+    {"end outside RAM", .desc = {{(u64)DRIVER_RAM + DRIVER_RAM_SIZE - 2, 4, 2, 0}}},
+    {"read behind write", .desc = {{DRIVER_RAM, 4, 3, 1}, {DRIVER_RAM, 4, 0, 0}}},
+    {"indirect not negotiated", .desc = {{DRIVER_RAM, 16, 4, 0}}},
+    {"indirect and next", .indirect = true, .desc = {{DRIVER_RAM, 16, 5, 1}}},
+    {"table of nothing", .indirect = true, .desc = {{DRIVER_RAM, 0, 4, 0}}},
+    {"table of odd size", .indirect = true, .desc = {{DRIVER_RAM, 24, 4, 0}}},
+    {"table nowhere", .indirect = true, .desc = {{0x1000, 16, 4, 0}}},
+    {"table wraps", .indirect = true, .desc = {{UINT64_MAX - 15, 32, 4, 0}}},
+    {"table in itself", .indirect = true, .desc = {{DRIVER_RAM + 0x100, 16, 4, 0}}},
+    {"table that loops", .indirect = true, .desc = {{DRIVER_RAM + 0x200, 32, 4, 0}}},
+    {"next outside the table", .indirect = true, .desc = {{DRIVER_RAM + 0x300, 16, 4, 0}}},
+    {"packed chain of the whole ring and on", .packed = true,
+     .desc = {{DRIVER_RAM, 4, 1, 0}, {DRIVER_RAM, 4, 1, 0}, {DRIVER_RAM, 4, 1, 0}}},
+    {"packed, nowhere", .packed = true, .desc = {{0x10, 4, 2, 0}}},
+    {"packed, read behind write", .packed = true,
+     .desc = {{DRIVER_RAM, 4, 3, 1}, {DRIVER_RAM, 4, 0, 0}}},
+    {"packed, indirect not negotiated", .packed = true, .desc = {{DRIVER_RAM, 16, 4, 0}}},
+    {"packed, indirect and next", .packed = true, .indirect = true,
+     .desc = {{DRIVER_RAM + 0x100, 16, 5, 0}}},
+    {"packed, indirect at the end of a chain", .packed = true, .indirect = true,
+     .desc = {{DRIVER_RAM, 4, 1, 0}, {DRIVER_RAM + 0x100, 16, 4, 0}}},
+    {"packed, table nowhere", .packed = true, .indirect = true, .desc = {{0x1000, 16, 4, 0}}},
+};
+
+START_TEST(bad_rings_need_a_reset)
+{
+    const struct Bad *b = &bad[_i];
+    Driver *d = driver_new(&echo_class, "packed=on", NULL);
+    /* Tables: one that is indirect again, one that loops, one that leads outside. */
+    driver_store(d, DRIVER_RAM + 0x100, 8, DRIVER_RAM + 0x100);
+    driver_store(d, DRIVER_RAM + 0x108, 8, 16 | (u64)4 << 32);
+    driver_store(d, DRIVER_RAM + 0x200, 8, DRIVER_RAM);
+    driver_store(d, DRIVER_RAM + 0x208, 8, 4 | (u64)1 << 32 | (u64)1 << 48);
+    driver_store(d, DRIVER_RAM + 0x210, 8, DRIVER_RAM);
+    driver_store(d, DRIVER_RAM + 0x218, 8, 4 | (u64)1 << 32);
+    driver_store(d, DRIVER_RAM + 0x300, 8, DRIVER_RAM);
+    driver_store(d, DRIVER_RAM + 0x308, 8, 4 | (u64)1 << 32 | (u64)1 << 48);
+    ck_assert(driver_negotiate(d, BIT(VERSION_1) | (b->packed ? BIT(RING_PACKED) : 0) |
+                                      (b->indirect ? BIT(INDIRECT_DESC) : 0)));
+    Ring *r = ring_new(d, 0, b->packed ? 3 : 8);
+    driver_go(d);
+    for (unsigned i = 0; i < ARRAY_LEN(b->desc); i++) {
+        desc(r, i, b->desc[i].addr, b->desc[i].len, b->desc[i].flags, b->desc[i].tag);
+    }
+    if (!b->packed) {
+        driver_store(d, r->avail + 4, 2, b->head);
+        driver_store(d, r->avail + 2, 2, b->index ? b->index : 1);
+    }
+    driver_write(d, 0x50, 0);
+    ck_assert_msg(driver_is_broken(d), "%s", b->name);
+    ck_assert_uint_eq(driver_ack(d), VIRTIO_ISR_CONFIG);
+    /* It is quiet until the reset, and works again after. */
+    driver_write(d, 0x50, 0);
+    driver_write(d, 0x50, 7);
+    ck_assert(!d->line);
+    ring_free(r);
+    ck_assert(driver_negotiate(d, BIT(VERSION_1)));
+    r = ring_new(d, 0, 8);
+    driver_go(d);
+    u64 at = driver_alloc(d, 64);
+    driver_store(d, at, 4, 0x12345678);
+    ck_assert_uint_eq(ring_do(r, (Piece[]){{at, 4}, {at + 16, 4}}, 1, 1), 4);
+    ck_assert_uint_eq(driver_load(d, at + 16, 4), 0x12345678);
+    ring_free(r);
+    driver_free(d);
+}
+END_TEST
+
+/* As many segments as fit, and one more. */
+START_TEST(many_segments)
+{
+    Ring *r;
+    Driver *d = start(_i ? 6 : 2, 8, &r);
+    u64 at = driver_alloc(d, 64);
+    Piece p[VIRTQ_MAX_SIZE + 1];
+    for (unsigned i = 0; i < ARRAY_LEN(p); i++) {
+        p[i] = (Piece){at, 1};
+    }
+    ck_assert_uint_eq(ring_do(r, p, VIRTQ_MAX_SIZE / 2, VIRTQ_MAX_SIZE / 2), VIRTQ_MAX_SIZE / 2);
+    ring_add(r, p, VIRTQ_MAX_SIZE / 2, VIRTQ_MAX_SIZE / 2 + 1);
+    ring_kick(r);
+    ck_assert(driver_is_broken(d));
+    finish(d, r);
+}
+END_TEST
+
+/* Data and ring writes are reported for pages that hold code. */
+static GArray *dirtied;
+static void on_dirty(void *opaque G_GNUC_UNUSED, u64 page)
+{
+    g_array_append_val(dirtied, page);
+}
+
+START_TEST(writes_to_code_are_reported)
+{
+    Ring *r;
+    Driver *d = start(_i, 8, &r);
+    dirtied = g_array_new(false, false, sizeof(u64));
+    d->free = ALIGN_UP(d->free, 4096);
+    u64 at = driver_alloc(d, 5 * 4096);
+    bus_set_dirty_callback(d->bus, on_dirty, NULL);
+    for (unsigned i = 0; i < 5; i++) {
+        bus_set_code_page(d->bus, at + i * 4096, true);
+    }
+    ring_do(r, (Piece[]){{at, 4100}, {at + 4096, 4}, {at + 2 * 4096, 8192}}, 1, 2);
+    ck_assert_uint_eq(dirtied->len, 2); /* 4096 bytes into the second, none into the last */
+    ck_assert_uint_eq(g_array_index(dirtied, u64, 0), at + 4096);
+    ck_assert_uint_eq(g_array_index(dirtied, u64, 1), at + 2 * 4096);
+    g_array_set_size(dirtied, 0);
+    u64 ring = ways[_i].features & BIT(RING_PACKED) ? r->desc : r->used;
+    bus_set_code_page(d->bus, ring, true);
+    ring_do(r, (Piece[]){{at, 4}}, 1, 0);
+    ck_assert_uint_ge(dirtied->len, 1);
+    ck_assert_uint_eq(g_array_index(dirtied, u64, 0), ALIGN_DOWN(ring, 4096));
+    g_array_free(dirtied, true);
+    finish(d, r);
+}
+END_TEST
+
+/* A driver that leaves VERSION_1 out. */
+START_TEST(without_version_1)
+{
+    Driver *d = driver_new(&echo_class, NULL, NULL);
+    ck_assert(driver_negotiate(d, 0));
+    Ring *r = ring_new(d, 0, 8);
+    driver_go(d);
+    u64 at = driver_alloc(d, 64);
+    ck_assert_uint_eq(ring_do(r, (Piece[]){{at, 4}, {at + 16, 4}}, 1, 1), 4);
+    finish(d, r);
+}
+END_TEST
+
+/* ---- Every class ---------------------------------------------------------------------------- */
+
+START_TEST(classes)
+{
+    for (const VirtioClass *const *c = virtio_classes; *c; c++) {
+        bool pci;
+        g_autofree char *on_mmio = g_strconcat((*c)->name, "-device", NULL);
+        g_autofree char *on_pci = g_strconcat((*c)->name, "-pci", NULL);
+        g_autofree char *wrong = g_strconcat((*c)->name, "x", NULL);
+        ck_assert_ptr_eq(virtio_class_find(on_mmio, &pci), *c);
+        ck_assert(!pci);
+        ck_assert_ptr_eq(virtio_class_find(on_pci, &pci), *c);
+        ck_assert(pci);
+        ck_assert_ptr_eq(virtio_class_find((*c)->name, &pci), *c);
+        ck_assert(pci);
+        ck_assert_ptr_null(virtio_class_find(wrong, &pci));
+        ck_assert_uint_ge((*c)->instance_size, sizeof(VirtioDevice));
+        ck_assert_uint_le((*c)->queue_count, VIRTIO_MAX_QUEUES);
+        ck_assert_uint_le((*c)->config_size, VIRTIO_MAX_CONFIG);
+        ck_assert((*c)->id != 0 && (*c)->help);
+        /* Bits of queues and negotiation are the core's. */
+        ck_assert_uint_eq((*c)->features & mask64(50) & ~mask64(24), 0);
+        unsigned count;
+        g_autofree PropDesc *props = virtio_props(*c, NULL, 0, &count);
+        for (unsigned i = 0; i < count; i++) {
+            for (unsigned j = 0; j < i; j++) {
+                ck_assert_str_ne(props[i].name, props[j].name);
+            }
+        }
+    }
+}
+END_TEST
+
+START_TEST(misspelt_property)
+{
+    g_autoptr(GError) err = NULL;
+    VirtioEnv env = {0};
+    ck_assert_ptr_null(virtio_new(&virtio_rng_class, "maxbytes=1", NULL, 0, &env, &err));
+    ck_assert(err && strstr(err->message, "max-bytes"));
+}
+END_TEST
+
+/* ---- virtio-rng ----------------------------------------------------------------------------- */
+
+START_TEST(rng_fills)
+{
+    Driver *d = driver_new(&virtio_rng_class, "packed=on", NULL);
+    ck_assert_uint_eq(driver_read(d, 8), VIRTIO_ID_RNG);
+    ck_assert(driver_negotiate(d, BIT(VERSION_1) | ways[_i].features));
+    Ring *r = ring_new(d, 0, 8);
+    r->indirect = ways[_i].indirect;
+    driver_go(d);
+    u64 at = driver_alloc(d, 8192);
+    u8 seen[256] = {0}, data[8192];
+    ck_assert_uint_eq(ring_do(r, (Piece[]){{at, 4000}, {at + 4096, 4000}}, 0, 2), 8000);
+    driver_get(d, at, data, sizeof(data));
+    for (unsigned i = 0; i < 8192; i++) {
+        seen[data[i]] = 1;
+    }
+    unsigned different = 0;
+    for (unsigned i = 0; i < 256; i++) {
+        different += seen[i];
+    }
+    ck_assert_uint_ge(different, 250);
+    for (unsigned i = 4000; i < 4096; i++) {
+        ck_assert_uint_eq(data[i] | data[4096 + i], 0);
+    }
+    /* A buffer with nothing to write comes back; a huge one in part. */
+    ck_assert_uint_eq(ring_do(r, (Piece[]){{at, 4000}}, 1, 0), 0);
+    u64 big = driver_alloc(d, 1 << 20);
+    ck_assert_uint_eq(ring_do(r, (Piece[]){{big, 1 << 20}}, 0, 1), 64 << 10);
+    finish(d, r);
+}
+END_TEST
+
+START_TEST(rng_rate)
+{
+    Driver *d = driver_new(&virtio_rng_class, "max-bytes=100,period=20", NULL);
+    ck_assert(driver_negotiate(d, BIT(VERSION_1)));
+    Ring *r = ring_new(d, 0, 8);
+    driver_go(d);
+    u64 at = driver_alloc(d, 64);
+    s64 begin = g_get_monotonic_time();
+    u32 got = 0;
+    while (got < 320) {
+        got += ring_do(r, (Piece[]){{at, 64}}, 0, 1);
+    }
+    ck_assert_int_ge(g_get_monotonic_time() - begin, 55000);
+    finish(d, r);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("virtio");
+    TCase *t = tcase_create("transport");
+    tcase_add_test(t, registers);
+    tcase_add_test(t, configuration);
+    tcase_add_test(t, negotiation);
+    tcase_add_test(t, queue_setup);
+    tcase_add_test(t, without_version_1);
+    suite_add_tcase(s, t);
+
+    t = tcase_create("rings");
+    int n = ARRAY_LEN(ways);
+    tcase_add_loop_test(t, buffers_come_back, 0, n);
+    tcase_add_loop_test(t, several_at_once_and_out_of_order, 0, n);
+    tcase_add_loop_test(t, unpop, 0, n);
+    tcase_add_loop_test(t, interrupts_are_suppressed, 0, n);
+    tcase_add_loop_test(t, notifications_are_suppressed, 0, n);
+    tcase_add_loop_test(t, buffers_before_driver_ok, 0, n);
+    tcase_add_loop_test(t, reset_in_mid_flight, 0, n);
+    tcase_add_loop_test(t, writes_to_code_are_reported, 0, n);
+    tcase_add_loop_test(t, bad_rings_need_a_reset, 0, ARRAY_LEN(bad));
+    tcase_add_loop_test(t, many_segments, 0, 2);
+    tcase_add_test(t, endless_buffers);
+    suite_add_tcase(s, t);
+
+    t = tcase_create("classes");
+    tcase_add_test(t, classes);
+    tcase_add_test(t, misspelt_property);
+    tcase_add_loop_test(t, rng_fills, 0, n);
+    tcase_add_test(t, rng_rate);
+    suite_add_tcase(s, t);
+
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
