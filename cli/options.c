@@ -5,9 +5,11 @@
 
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "devices/char.h"
 #include "devices/props.h"
 #include "frontend-riscv/frontend.h"
 #include "machine/loader.h"
+#include "machine/peripherals.h"
 
 #define MIB ((u64)1 << 20)
 
@@ -26,6 +28,12 @@ static void set_text(char **where, const char *value)
 {
     g_free(*where);
     *where = g_strdup(value);
+}
+
+static bool add_text(GPtrArray *texts, const char *value)
+{
+    g_ptr_array_add(texts, g_strdup(value));
+    return true;
 }
 
 /* ---- Options that do more than store their value -------------------------------------------- */
@@ -146,15 +154,32 @@ static bool apply_smp(Cli *cli, const char *value, FILE *out, GError **err)
     return true;
 }
 
+static bool is_help(const char *value)
+{
+    return strcmp(value, "help") == 0 || strcmp(value, "?") == 0;
+}
+
 static bool apply_device(Cli *cli, const char *value, FILE *out, GError **err)
 {
-    if (strcmp(value, "help") == 0 || strcmp(value, "?") == 0) {
-        fprintf(out, "loader  puts a file or a number into memory:\n"
-                     "        loader,file=FILE[,addr=A][,cpu-num=N][,force-raw=on]\n"
-                     "        loader,addr=A,data=D,data-len=1..8[,data-be=on]\n"
-                     "        loader,addr=A,cpu-num=N\n");
-        cli->done = true;
+    const char *rest;
+    g_autofree char *name = props_head(value, &rest);
+    cli->done = is_help(value) || is_help(rest);
+    if (is_help(value)) {
+        peripherals_print_devices(out);
+    }
+    if (is_help(value) || strcmp(value, "loader,help") == 0) {
+        fprintf(out, "Not devices:\n"
+                     "  loader                 puts a file or a number into memory:\n"
+                     "                         loader,file=FILE[,addr=A][,cpu-num=N][,force-raw=on]\n"
+                     "                         loader,addr=A,data=D,data-len=1..8[,data-be=on]\n"
+                     "                         loader,addr=A,cpu-num=N\n");
         return true;
+    }
+    if (cli->done) {
+        return peripherals_print_device(name, out, err);
+    }
+    if (strcmp(name, "loader") != 0) {
+        return peripherals_check_device(value, err) && add_text(cli->machine.devices, value);
     }
     LoaderDevice *device = loader_device_parse(value, err);
     if (device) {
@@ -163,11 +188,71 @@ static bool apply_device(Cli *cli, const char *value, FILE *out, GError **err)
     return device != NULL;
 }
 
+static bool apply_chardev(Cli *cli, const char *value, FILE *out, GError **err)
+{
+    if (is_help(value)) {
+        char_print_backends(out);
+        cli->done = true;
+        return true;
+    }
+    return char_check_chardev(value, err) && add_text(cli->machine.chardevs, value);
+}
+
+static bool check_line(const char *value, GError **err)
+{
+    return g_str_has_prefix(value, "chardev:") || char_check(value, err);
+}
+
+static bool apply_serial(Cli *cli, const char *value, FILE *out, GError **err)
+{
+    (void)out;
+    set_text(&cli->machine.serial, value);
+    cli->serial_given = true;
+    return check_line(value, err);
+}
+
 static bool apply_monitor(Cli *cli, const char *value, FILE *out, GError **err)
 {
+    (void)out;
+    cli->machine.no_monitor = strcmp(value, "none") == 0;
+    return cli->machine.no_monitor ||
+           (check_line(value, err) && add_text(cli->machine.monitors, value));
+}
+
+/* What a monitor on a character device was before -monitor took chardev:. */
+static bool apply_mon(Cli *cli, const char *value, FILE *out, GError **err)
+{
+    typedef struct Mon {
+        char *chardev;
+        unsigned mode;
+    } Mon;
+    static const char *const modes[] = {"readline", NULL};
+    static const PropDesc props[] = {
+        {"chardev", PROP_STRING, offsetof(Mon, chardev), NULL, "the character device"},
+        {"mode", PROP_ENUM, offsetof(Mon, mode), "readline", "for people", .choices = modes},
+    };
+    Mon mon;
+    g_autofree char *text =
+        strchr(value, '=') ? g_strdup(value) : g_strdup_printf("chardev=%s", value);
+    if (!props_parse(props, ARRAY_LEN(props), "-mon", text, &mon, err)) {
+        return false;
+    }
+    g_autofree char *line = g_strdup_printf("chardev:%s", mon.chardev ? mon.chardev : "");
+    props_clear(props, ARRAY_LEN(props), &mon);
+    return apply_monitor(cli, line, out, err);
+}
+
+/* The one global that is on many command lines: whether virtio-mmio is the old one. */
+static bool apply_global(Cli *cli, const char *value, FILE *out, GError **err)
+{
+    static const char key[] = "virtio-mmio.force-legacy=";
+    bool on;
     (void)cli, (void)out;
-    return strcmp(value, "none") == 0 ||
-           stag_error(err, "-monitor %s: Stag has no monitor; only 'none' is taken", value);
+    if (!g_str_has_prefix(value, key) || !parse_switch(value + strlen(key), &on)) {
+        return stag_error(err, "-global %.60s: it takes only %sfalse", value, key);
+    }
+    return !on || stag_error(err, "-global %s: Stag's virtio devices are modern ones; leave it out",
+                             value);
 }
 
 static bool apply_display(Cli *cli, const char *value, FILE *out, GError **err)
@@ -226,17 +311,27 @@ static const Option options[] = {
     {"append", NULL, "WORDS", "the kernel's command line", TEXT(machine.append)},
     {"dtb", NULL, "FILE", "device tree for the guest instead of the machine's own",
      TEXT(machine.dtb)},
-    {"device", NULL, "loader,...", "put something into memory; 'help' says what", apply_device},
+    {"chardev", NULL, "BACKEND,id=ID[,...]", "the host end of a serial line; 'help' lists them",
+     apply_chardev},
+    {"device", NULL, "NAME[,PROP=VALUE]...",
+     "plug a device in; 'help' lists them, 'NAME,help' its properties", apply_device},
+    {"global", NULL, "virtio-mmio.force-legacy=false", "accepted for compatibility", apply_global},
     {"nographic", NULL, NULL, "serial port on this terminal (so it is anyway)", apply_nographic},
-    {"serial", NULL, "BACKEND", "serial port: mon:stdio (default), stdio, null, none, file:PATH",
-     TEXT(machine.serial)},
-    {"monitor", NULL, "none", "accepted for compatibility", apply_monitor},
+    {"serial", NULL, "LINE",
+     "serial port: mon:stdio (default), stdio, null, file:PATH, pty, unix:PATH[,server][,nowait], "
+     "tcp:HOST:PORT[,...], chardev:ID",
+     apply_serial},
+    {"monitor", NULL, "LINE", "a monitor there (Ctrl-A c reaches the terminal's), or 'none'",
+     apply_monitor},
+    {"mon", NULL, "chardev=ID", "the same as -monitor chardev:ID", apply_mon},
     {"display", NULL, "none", "accepted for compatibility", apply_display},
     {"accel", NULL, "jit|interp[,tb-size=MIB]", "translate to host code (default), or interpret",
      apply_accel},
     {"tb-size", NULL, "MIB", "size of the code cache, 256 by default", apply_tb_size},
     {"singlestep", NULL, NULL, "one guest instruction a block", FLAG(machine.single_step)},
     {"one-insn-per-tb", NULL, NULL, "the same", FLAG(machine.single_step)},
+    {"S", NULL, NULL, "start stopped: the monitor's `cont` lets the guest run",
+     FLAG(machine.start_stopped)},
     {"no-reboot", NULL, NULL, "end when the guest reboots", FLAG(machine.no_reboot)},
     {"signature", NULL, "FILE", "write begin_signature..end_signature there at the end",
      TEXT(machine.signature)},
@@ -289,6 +384,21 @@ static const char *nearest_option(const char *name)
     return best;
 }
 
+/* A monitor on the terminal, and a serial port about which nothing was said: they share it, and the
+ * monitor comes first. */
+static void share_terminal(Cli *cli)
+{
+    GPtrArray *monitors = cli->machine.monitors;
+    for (unsigned i = 0; i < monitors->len && !cli->serial_given; i++) {
+        const char *line = monitors->pdata[i];
+        if (strcmp(line, "stdio") == 0 || strcmp(line, "mon:stdio") == 0) {
+            g_ptr_array_remove_index(monitors, i);
+            cli->machine.monitor_first = true;
+            return;
+        }
+    }
+}
+
 bool cli_parse(Cli *cli, int argc, char **argv, FILE *out, GError **err)
 {
     for (int i = 1; i < argc && !cli->done; i++) {
@@ -327,6 +437,7 @@ bool cli_parse(Cli *cli, int argc, char **argv, FILE *out, GError **err)
             *(bool *)((char *)cli + o->flag) = true;
         }
     }
+    share_terminal(cli);
     return cli->done || !cli->log_file || log_set_file(cli->log_file, err);
 }
 

@@ -12,7 +12,8 @@
 
 typedef struct Cli {
     MachineOptions machine;
-    char *log_file; /* -D */
+    char *log_file;    /* -D */
+    bool serial_given; /* -serial */
     bool done; /* something was printed because the user asked for it (--help): end with status 0 */
 } Cli;
 

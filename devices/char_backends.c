@@ -182,6 +182,10 @@ static bool check_socket(const CharConfig *config, GError **err)
         return stag_error(err, "the path of a Unix socket may have up to %zu characters",
                           sizeof(((struct sockaddr_un *)0)->sun_path) - 1);
     }
+    if (config->port && strspn(config->port, "0123456789") == strlen(config->port) &&
+        g_ascii_strtoull(config->port, NULL, 10) > 65535) {
+        return stag_error(err, "%s is no TCP port: they go up to 65535", config->port);
+    }
     return !config->path || config->path[0] || stag_error(err, "a Unix socket needs its path");
 }
 

@@ -15,12 +15,19 @@
 #include "devices/plic.h"
 #include "devices/sifive_test.h"
 #include "devices/uart16550.h"
+#include "devices/virtio/mmio.h"
 
-/* QEMU's virt, address for address and interrupt for interrupt. */
+/* QEMU's virt, address for address and interrupt for interrupt. The tree's nodes come out in the
+ * reverse order, which is the order in which a guest finds them. */
 static const BoardDevice virt_devices[] = {
-    {"sifive,plic-1.0.0", 0x0c000000, 0}, {"sifive,clint0", 0x02000000, 0},
-    {"sifive,test0", 0x00100000, 0},      {"google,goldfish-rtc", 0x00101000, 11},
-    {"ns16550a", 0x10000000, 10},         {"pci-host-ecam-generic", 0x30000000, 32},
+    {"sifive,clint0", 0x02000000, 0},     {"sifive,plic-1.0.0", 0x0c000000, 0},
+    {"virtio,mmio", 0x10001000, 1},       {"virtio,mmio", 0x10002000, 2},
+    {"virtio,mmio", 0x10003000, 3},       {"virtio,mmio", 0x10004000, 4},
+    {"virtio,mmio", 0x10005000, 5},       {"virtio,mmio", 0x10006000, 6},
+    {"virtio,mmio", 0x10007000, 7},       {"virtio,mmio", 0x10008000, 8},
+    {"pci-host-ecam-generic", 0x30000000, 32},
+    {"sifive,test0", 0x00100000, 0},      {"ns16550a", 0x10000000, 10},
+    {"google,goldfish-rtc", 0x00101000, 11},
 };
 
 static const BoardDevice spike_devices[] = {
@@ -31,7 +38,7 @@ static const BoardDevice spike_devices[] = {
 const Board boards[] = {
     {
         .name = "virt",
-        .help = "QEMU's virt: PLIC, CLINT, 16550 UART, RTC, test finisher, PCI Express",
+        .help = "QEMU's virt: PLIC, CLINT, 16550 UART, RTC, test finisher, virtio-mmio, PCI Express",
         .compatible = "riscv-virtio",
         .model = "riscv-virtio,stag",
         .rom_base = 0x1000,
@@ -156,12 +163,31 @@ static const struct {
     {&clint_class, configure_clint},       {&htif_class, configure_htif},
     {&pci_host_class, configure_pci_host}, {&plic_class, configure_plic},
     {&sifive_test_class, configure_test},  {&uart16550_class, configure_uart},
-    {&goldfish_rtc_class, NULL},
+    {&goldfish_rtc_class, NULL},           {&virtio_mmio_class, NULL},
 };
 
 static bool is_compatible(const DeviceClass *class, const char *compatible)
 {
     return g_strv_contains(class->compatible, compatible);
+}
+
+unsigned board_mmio_slots(const Board *board)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < board->device_count; i++) {
+        n += is_compatible(&virtio_mmio_class, board->devices[i].compatible);
+    }
+    return n;
+}
+
+/* A slot's configuration is the device in it. */
+static VirtioDevice *virtio_in_slot(const BoardDevices *b, const BoardSlot *slot)
+{
+    unsigned n = 0;
+    for (const BoardSlot *s = b->slots; s < slot; s++) {
+        n += s->device->class == &virtio_mmio_class;
+    }
+    return b->env.virtio_slot ? b->env.virtio_slot(b->env.opaque, n) : NULL;
 }
 
 static void drive_hart(void *opaque, unsigned bit, bool level)
@@ -208,12 +234,16 @@ static bool make_device(BoardDevices *b, BoardSlot *slot, GError **err)
         if (!is_compatible(class, row->compatible)) {
             continue;
         }
-        DeviceConfig config;
+        DeviceConfig space;
+        const void *config = NULL;
         if (makers[i].configure) {
-            makers[i].configure(&b->env, &config);
+            makers[i].configure(&b->env, &space);
+            config = &space;
+        } else if (class == &virtio_mmio_class) {
+            config = virtio_in_slot(b, slot);
         }
         g_autofree char *name = g_strdup_printf("%s@%" PRIx64, class->fdt_name, slot->base);
-        slot->device = device_new(class, name, makers[i].configure ? &config : NULL, err);
+        slot->device = device_new(class, name, config, err);
         if (!slot->device || !device_attach(slot->device, b->env.bus, slot->base, err)) {
             return false;
         }

@@ -10,6 +10,7 @@
 #include "devices/char.h"
 #include "devices/device.h"
 #include "devices/pci/pci.h"
+#include "devices/virtio/virtio.h"
 #include "frontend-riscv/frontend.h"
 #include "softmmu/bus.h"
 
@@ -33,6 +34,8 @@ extern const Board boards[];
 extern const unsigned board_count;
 /* NULL with a sentence that lists the boards. */
 const Board *board_find(const char *name, GError **err);
+/* How many slots for virtio-mmio devices it has, numbered in the order of its table. */
+unsigned board_mmio_slots(const Board *board);
 
 /* What the devices are connected to. `opaque` is passed to all callbacks. */
 typedef struct BoardEnv {
@@ -41,6 +44,8 @@ typedef struct BoardEnv {
     CpuState **harts;
     unsigned hart_count;
     CharDev *console;
+    /* What is in slot n of virtio-mmio, NULL: nothing. NULL: all are empty. */
+    VirtioDevice *(*virtio_slot)(void *opaque, unsigned n);
     bool
         has_htif_words; /* tohost and fromhost of the guest's program; else Spike's default place */
     u64 tohost, fromhost;

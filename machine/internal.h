@@ -14,6 +14,7 @@
 #include "machine/image.h"
 #include "machine/loader.h"
 #include "machine/machine.h"
+#include "machine/peripherals.h"
 #include "machine/translator.h"
 #include "softmmu/bus.h"
 
@@ -48,6 +49,7 @@ struct Machine {
     _Atomic s64 time_offset; /* the time CSR is the ticks since then plus this */
 
     Bus *bus;
+    Peripherals *peripherals; /* NULL with dump_dtb */
     BoardDevices *devices;
     MachineHart *harts;
     unsigned hart_count;
@@ -59,7 +61,6 @@ struct Machine {
     Image *kernel, *firmware;
     bool no_firmware;
     ImageSymbol symbols[IMAGE_SYMBOL_COUNT]; /* of the kernel, else of the firmware */
-    CharDev *console;
     CpuState **cpus;
     guint signal_sources[3];
 

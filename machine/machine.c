@@ -31,6 +31,12 @@ void machine_options_init(MachineOptions *o)
         .harts = 1,
         .loaders = g_ptr_array_new_with_free_func((GDestroyNotify)loader_device_free),
         .serial = g_strdup("mon:stdio"),
+        .chardevs = g_ptr_array_new_with_free_func(g_free),
+        .drives = g_ptr_array_new_with_free_func(g_free),
+        .netdevs = g_ptr_array_new_with_free_func(g_free),
+        .nics = g_ptr_array_new_with_free_func(g_free),
+        .devices = g_ptr_array_new_with_free_func(g_free),
+        .monitors = g_ptr_array_new_with_free_func(g_free),
         .code_cache = DEFAULT_CODE_CACHE_MIB * MIB,
     };
 }
@@ -48,6 +54,12 @@ void machine_options_clear(MachineOptions *o)
     g_free(o->serial);
     g_free(o->signature);
     g_ptr_array_unref(o->loaders);
+    g_ptr_array_unref(o->chardevs);
+    g_ptr_array_unref(o->drives);
+    g_ptr_array_unref(o->netdevs);
+    g_ptr_array_unref(o->nics);
+    g_ptr_array_unref(o->devices);
+    g_ptr_array_unref(o->monitors);
 }
 
 void machine_print_boards(FILE *out)
@@ -99,6 +111,12 @@ static void finish(void *opaque, FinishKind kind, int code)
         int status = kind == FINISH_FAIL ? code & 0xff : 0;
         machine_request(m, REQUEST_QUIT, kind == FINISH_FAIL && status == 0 ? 1 : status);
     }
+}
+
+static VirtioDevice *virtio_slot(void *opaque, unsigned n)
+{
+    const Machine *m = opaque;
+    return m->peripherals ? peripherals_slot(m->peripherals, n) : NULL;
 }
 
 static void quit_key(void *opaque)
@@ -173,7 +191,8 @@ static BoardEnv board_env(Machine *m)
         .model = m->model,
         .harts = m->cpus,
         .hart_count = m->hart_count,
-        .console = m->console,
+        .console = m->peripherals ? peripherals_serial(m->peripherals) : NULL,
+        .virtio_slot = virtio_slot,
         .has_htif_words = to->present,
         .tohost = to->value,
         .fromhost = from->present ? from->value : to->value ^ 8,
@@ -328,14 +347,16 @@ static bool assemble(Machine *m, GError **err)
     /* The console's handlers of fatal signals come before the backend's, which chains to them. */
     if (!o->dump_dtb) {
         CharEscapes escapes = {.quit = quit_key, .opaque = m};
-        m->console = char_new(o->serial, "serial0", &escapes, err);
-        if (!m->console) {
+        m->peripherals = peripherals_new(o, m->board, m->bus, &escapes, err);
+        if (!m->peripherals) {
             return false;
         }
     }
     BoardEnv env = board_env(m);
     m->devices = board_devices_new(m->board, &env, err);
-    return m->devices && make_translator(m, err);
+    return m->devices &&
+           (!m->peripherals || peripherals_plug(m->peripherals, m->devices, err)) &&
+           make_translator(m, err);
 }
 
 Machine *machine_new(const MachineOptions *options, GError **err)
@@ -361,8 +382,11 @@ void machine_free(Machine *m)
             g_source_remove(m->signal_sources[i]);
         }
     }
+    if (m->peripherals) {
+        peripherals_unplug(m->peripherals);
+    }
     board_devices_free(m->devices);
-    char_free(m->console);
+    peripherals_free(m->peripherals);
     if (m->translator) {
         translator_free(m->translator);
     }
@@ -612,6 +636,7 @@ static bool reset(Machine *m, GError **err)
     exec_flush(m->exec);
     machine_set_time(m, 0);
     board_devices_reset(m->devices);
+    peripherals_reset(m->peripherals);
     if (!load(m, err)) {
         return false;
     }

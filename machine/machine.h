@@ -28,7 +28,16 @@ typedef struct MachineOptions {
     char *kernel, *initrd, *append, *dtb;
     char *dump_dtb;     /* write the device tree there and end */
     GPtrArray *loaders; /* LoaderDevice */
-    char *serial;       /* as char_new takes it */
+    char *serial;       /* as char_new takes it, or chardev:ID */
+
+    /* Arrays of texts (char *) as the options have them; see peripherals.h. */
+    GPtrArray *chardevs, *drives, *netdevs, *nics, *devices;
+    GPtrArray *monitors; /* where monitors listen, as `serial` */
+    bool no_monitor;     /* not even on mon: lines */
+    bool monitor_first;  /* the monitor has the keys, if it shares its line */
+    bool snapshot;       /* all drives' images stay as they are */
+    bool start_stopped;  /* harts wait for `cont` */
+
     bool interp;        /* T0 instead of T1 */
     u64 code_cache;     /* bytes */
     bool single_step;   /* one instruction a block */

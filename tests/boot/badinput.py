@@ -206,6 +206,19 @@ def cases(folder, emulator):
     yield "unknown machine property", ["-machine", "virt,colour=red"], "colour"
     yield "unknown -serial", ["-serial", "carrier-pigeon", *bare, off], "carrier-pigeon"
     yield "unknown -monitor", ["-monitor", "carrier-pigeon", *bare, off], "carrier-pigeon"
+    for option, word in (
+            ("-device virtio-rng-device,colour=red", "colour"), ("-device virtio-rng-device,bus=pcie.0", "pcie.0"),
+            ("-device virtio-rng-device,bus=virtio-mmio-bus.9", "bus.9"), ("-device virtio-rgn-device", "virtio-rng"),
+            ("-device virtio-rng-device -device virtio-rng-device " * 5, "in use"),
+            ("-serial chardev:nobody", "nobody"), ("-monitor chardev:nobody", "nobody"),
+            ("-chardev file,id=c,path=" + os.path.join(missing, "x"), "no-such-file"),
+            ("-chardev null,id=c -chardev null,id=c", "two"), ("-chardev socket,id=c,path=" + missing, "no-such-file"),
+            ("-chardev socket,id=c,server=on,path=/" + "x" * 200, "107"), ("-chardev null", "id="),
+            ("-chardev socket,id=c,port=99999999,host=localhost", "port"), ("-serial unix:" + missing, "no-such-file"),
+            ("-serial tcp:localhost:", "HOST:PORT"), ("-serial mon:stdio -monitor stdio", "twice"),
+            ("-chardev stdio,id=c", "twice"), ("-global virtio-mmio.force-legacy=perhaps", "false"),
+            ("-mon chardev", "error"), ("-mon mode=control,chardev=c", "control"), ("-chardev", "needs a value")):
+        yield f"{option[:60]} ", [*bare, off, *option.split()], word
     yield "nothing to run", ["-bios", "none"], "error"
     yield "-append without a kernel", ["-bios", "none", "-append", "quiet"], "error"
 

@@ -56,5 +56,13 @@ void fuzz_samples(GPtrArray *samples)
     g_ptr_array_add(samples, g_bytes_new_static(b, sizeof(b)));
     g_ptr_array_add(samples, g_bytes_new_static(c, sizeof(c)));
     g_ptr_array_add(samples, g_bytes_new_static(d, sizeof(d)));
+    static const char f[] =
+        "-device\0virtio-rng-device,id=r,bus=virtio-mmio-bus.0,max-bytes=1\0-chardev\0socket,id=c,"
+        "path=/x,,y,server,nowait,mux=on\0-serial\0chardev:c\0-mon\0chardev=c,mode=readline\0-S";
+    static const char g[] =
+        "-monitor\0tcp:[::1]:4444,server=on,wait=off\0-serial\0mon:unix:/x,nodelay\0-global\0"
+        "virtio-mmio.force-legacy=false\0-chardev\0file,id=f,path=/x,append=on\0-device\0help";
     g_ptr_array_add(samples, g_bytes_new_static(e, sizeof(e)));
+    g_ptr_array_add(samples, g_bytes_new_static(f, sizeof(f)));
+    g_ptr_array_add(samples, g_bytes_new_static(g, sizeof(g)));
 }

@@ -58,6 +58,31 @@ START_TEST(options_good)
     ck_assert(!cli.done);
     cli_clear(&cli);
 
+    ck_assert(parse(&cli, "-device virtio-rng-device,id=a -chardev null,id=c -chardev pty,id=d "
+                          "-device virtio-rng-pci -serial chardev:c -monitor unix:/m,server,nowait "
+                          "-mon chardev=d -mon c -global virtio-mmio.force-legacy=false -S",
+                    stdout, &err));
+    ck_assert_uint_eq(o->devices->len, 2);
+    ck_assert_str_eq(o->devices->pdata[0], "virtio-rng-device,id=a");
+    ck_assert_uint_eq(o->chardevs->len, 2);
+    ck_assert_str_eq(o->chardevs->pdata[1], "pty,id=d");
+    ck_assert_str_eq(o->serial, "chardev:c");
+    ck_assert_uint_eq(o->monitors->len, 3);
+    ck_assert_str_eq(o->monitors->pdata[0], "unix:/m,server,nowait");
+    ck_assert_str_eq(o->monitors->pdata[1], "chardev:d");
+    ck_assert_str_eq(o->monitors->pdata[2], "chardev:c");
+    ck_assert(o->start_stopped && !o->monitor_first);
+    cli_clear(&cli);
+
+    /* The terminal's monitor and a serial port that was not spoken of share it. */
+    ck_assert(parse(&cli, "-monitor stdio", stdout, &err));
+    ck_assert(o->monitor_first && o->monitors->len == 0);
+    ck_assert_str_eq(o->serial, "mon:stdio");
+    cli_clear(&cli);
+    ck_assert(parse(&cli, "-monitor stdio -serial null", stdout, &err));
+    ck_assert(!o->monitor_first && o->monitors->len == 1);
+    cli_clear(&cli);
+
     ck_assert(parse(&cli, "", stdout, &err));
     ck_assert_str_eq(cli.machine.board, "virt");
     ck_assert_uint_eq(cli.machine.ram_size, 128 << 20);
@@ -95,7 +120,18 @@ START_TEST(options_bad)
         {"-d in_asm,nothing", "nothing"},
         {"-device e1000", "e1000"},
         {"-device loader,x=1", "x"},
-        {"-monitor stdio", "monitor"},
+        {"-device virtio-rng-devise", "virtio-rng-device"},
+        {"-device nothing,help", "nearest"},
+        {"-monitor pigeon", "pigeon"},
+        {"-monitor unix:/x,servr", "servr"},
+        {"-mon mode=control", "control"},
+        {"-serial tcp:host", "HOST:PORT"},
+        {"-serial telnet:host:1", "telnet"},
+        {"-chardev socket,id=c", "host="},
+        {"-chardev socket,path=/x", "id=NAME"},
+        {"-chardev pigeon,id=c", "pigeon"},
+        {"-global virtio-mmio.force-legacy=true", "modern"},
+        {"-global cfi.pflash01.secure=on", "force-legacy"},
         {"-display gtk", "display"},
         {"-M virt,x=1", "property"},
         {"-D /nonexistent/log", "/nonexistent/log"},
@@ -121,6 +157,8 @@ START_TEST(options_help)
         {"-help", "-kernel FILE"},  {"--h", "-append"},        {"-version", "stag "},
         {"-M help", "spike"},       {"-cpu help", "rv32"},     {"-d help", "exec"},
         {"-device help", "loader"}, {"-accel help", "interp"},
+        {"-chardev help", "socket"}, {"-device help", "virtio-rng-pci"},
+        {"-device virtio-rng-device,help", "max-bytes=<"}, {"-device loader,help", "cpu-num"},
     };
     for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
         Cli cli;
@@ -739,6 +777,71 @@ START_TEST(refusals)
 }
 END_TEST
 
+/* Devices take the slots from the highest on, as QEMU's do, or the one they ask for. */
+START_TEST(mmio_slots)
+{
+    static const struct {
+        const char *line;
+        int slots[4]; /* that are taken, then -1 */
+        const char *error;
+    } cases[] = {
+        {"", {-1}, NULL},
+        {"-device virtio-rng-device -device virtio-rng-device", {7, 6, -1}, NULL},
+        {"-device virtio-rng-device,bus=virtio-mmio-bus.0 -device virtio-rng-device", {0, 7, -1},
+         NULL},
+        {"-device virtio-rng-device,bus=virtio-mmio-bus.7 -device virtio-rng-device", {7, 6, -1},
+         NULL},
+        {"-device virtio-rng-device,bus=virtio-mmio-bus.8", {-1}, "0 to 7"},
+        {"-device virtio-rng-device,bus=virtio-mmio-bus.", {-1}, "no bus"},
+        {"-device virtio-rng-device,bus=scsi.0", {-1}, "no bus"},
+        {"-device virtio-rng-device,bus=virtio-mmio-bus.1 "
+         "-device virtio-rng-device,bus=virtio-mmio-bus.1",
+         {-1},
+         "already"},
+        {"-device virtio-rng-device,colour=red", {-1}, "colour"},
+        {"-M spike -device virtio-rng-device", {-1}, "no place"},
+        {"-chardev null,id=a -chardev null,id=a", {-1}, "two with the id"},
+        {"-serial chardev:a", {-1}, "no -chardev with id=a"},
+        {"-chardev null,id=a -serial chardev:a -monitor chardev:a", {-1}, "in use"},
+        {"-chardev null,id=a,mux=on -serial chardev:a -monitor chardev:a", {-1}, NULL},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+        Cli cli;
+        GError *err = NULL;
+        g_autofree char *line = g_strdup_printf(
+            "-device loader,addr=0x80000000,data=0,data-len=4 -bios none %s%s",
+            strstr(cases[i].line, "-serial") ? "" : "-serial null ", cases[i].line);
+        ck_assert(parse(&cli, line, stdout, &err));
+        Machine *m = machine_new(&cli.machine, &err);
+        if (cases[i].error) {
+            ck_assert_msg(!m, "'%s' was taken", cases[i].line);
+            ck_assert_msg(strstr(err->message, cases[i].error), "'%s' gives: %s", cases[i].line,
+                          err->message);
+            g_clear_error(&err);
+            cli_clear(&cli);
+            continue;
+        }
+        ck_assert_msg(m != NULL, "'%s' gives: %s", cases[i].line, err ? err->message : "");
+        unsigned found = 0, wanted = 0;
+        for (unsigned n = 0; n < 8; n++) {
+            Region *r = bus_find(m->bus, 0x10001000 + 0x1000 * n);
+            u64 id;
+            ck_assert_ptr_nonnull(r);
+            ck_assert(bus_read(m->bus, r->base + 8, 4, &id));
+            found += id != 0;
+        }
+        for (const int *n = cases[i].slots; *n >= 0; n++, wanted++) {
+            u64 id;
+            ck_assert(bus_read(m->bus, 0x10001000 + 0x1000 * (u64)*n + 8, 4, &id));
+            ck_assert_uint_eq(id, VIRTIO_ID_RNG);
+        }
+        ck_assert_uint_eq(found, wanted);
+        machine_free(m);
+        cli_clear(&cli);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("machine");
@@ -747,6 +850,7 @@ int main(void)
     tcase_add_test(t, options_good);
     tcase_add_test(t, options_bad);
     tcase_add_test(t, options_help);
+    tcase_add_test(t, mmio_slots);
     tcase_add_test(t, values);
     tcase_add_test(t, virt_tree);
     tcase_add_test(t, own_tree);
