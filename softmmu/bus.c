@@ -8,6 +8,7 @@
 
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "core/base/bits.h"
 #include "core/base/error.h"
@@ -439,4 +440,19 @@ void bus_dma_dirty(Bus *bus, u64 pa, u64 len)
     if (b && b->code) {
         report_range(bus, b, pa, len);
     }
+}
+
+u64 bus_discard(Bus *bus, u64 pa, u64 len)
+{
+    u64 first = ALIGN_UP(pa, PAGE) - pa;
+    if (!bus_dma_map(bus, pa, len) || len < first + PAGE) {
+        return 0;
+    }
+    pa += first;
+    len = ALIGN_DOWN(len - first, PAGE);
+    if (madvise(bus_dma_map(bus, pa, len), len, MADV_DONTNEED) < 0) {
+        return 0;
+    }
+    bus_dma_dirty(bus, pa, len);
+    return len;
 }

@@ -69,6 +69,10 @@ bool bus_load(Bus *bus, u64 pa, const void *buf, u64 len); /* as dma_write, ROM 
  * Writers call bus_dma_dirty afterwards. */
 void *bus_dma_map(Bus *bus, u64 pa, u64 len);
 void bus_dma_dirty(Bus *bus, u64 pa, u64 len);
+/* Gives the host back the memory of the whole 4 KiB pages within a range of RAM; they read as zero
+ * from then on, and can be written as before. Returns how many bytes that were; 0 if any byte of
+ * the range is not RAM of one region. Any thread. */
+u64 bus_discard(Bus *bus, u64 pa, u64 len);
 
 /* Code pages: a page of memory that holds translated code is marked, so that DMA (and harts,
  * through the softmmu) report writes to it. One callback per bus, owned by the translator; any

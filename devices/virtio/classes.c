@@ -4,7 +4,9 @@
 #include "devices/virtio/devices.h"
 
 const VirtioClass *const virtio_classes[] = {
+    &virtio_balloon_class,
     &virtio_rng_class,
+    &virtio_serial_class,
     NULL,
 };
 

@@ -4,6 +4,8 @@
 
 #include "devices/virtio/virtio.h"
 
+extern const VirtioClass virtio_balloon_class;
 extern const VirtioClass virtio_rng_class;
+extern const VirtioClass virtio_serial_class;
 
 #endif

@@ -25,15 +25,13 @@ static const PropDesc rng_props[] = {
     {"period", PROP_UINT, offsetof(VirtioRng, period), "65536", "milliseconds", 1, G_MAXINT},
 };
 
-static void serve(VirtioRng *r);
-
 static gboolean on_period(gpointer opaque)
 {
     VirtioRng *r = opaque;
     g_mutex_lock(&r->dev.lock);
     r->timer = 0;
     r->left = r->max_bytes;
-    serve(r);
+    virtio_process(&r->dev, 0);
     g_mutex_unlock(&r->dev.lock);
     return G_SOURCE_REMOVE;
 }
@@ -72,9 +70,10 @@ static size_t fill(VirtqElement *e, size_t n)
     return done;
 }
 
-static void serve(VirtioRng *r)
+static void rng_notify(VirtioDevice *d, unsigned queue)
 {
-    VirtQueue *q = virtio_queue(&r->dev, 0);
+    VirtioRng *r = (VirtioRng *)d;
+    VirtQueue *q = virtio_queue(d, queue);
     VirtqElement *e;
     while ((e = virtq_pop(q, 0))) {
         size_t n = allowed(r, e->in_bytes);
@@ -87,11 +86,6 @@ static void serve(VirtioRng *r)
         virtq_push(e, n);
     }
     virtq_notify(q);
-}
-
-static void rng_notify(VirtioDevice *d, unsigned queue G_GNUC_UNUSED)
-{
-    serve((VirtioRng *)d);
 }
 
 static void rng_queue_reset(VirtioDevice *d G_GNUC_UNUSED, unsigned queue G_GNUC_UNUSED)

@@ -196,10 +196,10 @@ static bool features_work(VirtioDevice *d)
     return !d->class->check_features || d->class->check_features(d);
 }
 
-/* Runs the hook, in which no more than a few rings' worth of buffers can be popped. */
-static void process_queue(VirtQueue *q)
+/* No more than two rings' worth of buffers can be popped at once. */
+void virtio_process(VirtioDevice *d, unsigned queue)
 {
-    VirtioDevice *d = q->dev;
+    VirtQueue *q = &d->queues[queue];
     if (q->ready && virtio_running(d) && d->class->queue_notify) {
         q->bounded = true;
         q->budget = 2u * q->size;
@@ -235,7 +235,7 @@ void virtio_status_write(VirtioDevice *d, u8 status)
         d->class->driver_ok(d);
     }
     for (unsigned i = 0; i < d->queue_count; i++) {
-        process_queue(&d->queues[i]);
+        virtio_process(d, i);
     }
 }
 
@@ -285,7 +285,7 @@ void virtio_queue_reset(VirtQueue *q)
 void virtio_queue_notify(VirtioDevice *d, u32 n)
 {
     if (n < d->queue_count) {
-        process_queue(&d->queues[n]);
+        virtio_process(d, n);
     } else {
         log_guest_error("%s: notification of queue %u, of %u\n", d->class->name, n, d->queue_count);
     }
@@ -300,7 +300,7 @@ static gboolean go_on(gpointer opaque)
     d->defer_source = 0;
     for (unsigned i = 0; i < d->queue_count; i++) {
         if (queues >> i & 1) {
-            process_queue(&d->queues[i]);
+            virtio_process(d, i);
         }
     }
     g_mutex_unlock(&d->lock);

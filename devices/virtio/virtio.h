@@ -307,6 +307,10 @@ static inline bool virtio_running(const VirtioDevice *d)
 /* The configuration space changed: generation and interrupt. */
 void virtio_config_changed(VirtioDevice *d);
 
+/* Calls queue_notify if the device runs, with pops bounded as always: for host threads that found
+ * something to go on with. */
+void virtio_process(VirtioDevice *d, unsigned queue);
+
 /* The driver did what it must not: logs, DEVICE_NEEDS_RESET (2.1.1). The device's requests under
  * way may end as usual. */
 void virtio_broken(VirtioDevice *d, const char *format, ...) G_GNUC_PRINTF(2, 3);

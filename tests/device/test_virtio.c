@@ -5,11 +5,19 @@
  * ways.
  */
 #include <check.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "core/base/bits.h"
 #include "core/base/log.h"
+#include "devices/char.h"
+#include "devices/virtio/balloon.h"
+#include "devices/virtio/console.h"
 #include "devices/virtio/devices.h"
 #include "tests/device/virtio_driver.h"
 
@@ -897,6 +905,429 @@ START_TEST(rng_rate)
 }
 END_TEST
 
+/* ---- virtio-balloon ------------------------------------------------------------------------- */
+
+START_TEST(bus_discards)
+{
+    Driver *d = driver_new(&virtio_rng_class, NULL, NULL);
+    u64 at = DRIVER_RAM + 0x100000, last = (u64)DRIVER_RAM + DRIVER_RAM_SIZE - 4096;
+    for (unsigned i = 0; i < 4; i++) {
+        driver_store(d, at + 4096 * i, 8, 1);
+        driver_store(d, at + 4096 * i + 4088, 8, 2);
+    }
+    driver_store(d, last, 8, 3);
+    ck_assert_uint_eq(bus_discard(d->bus, at + 8, 8183), 0); /* only parts of pages */
+    ck_assert_uint_eq(bus_discard(d->bus, at + 8, 3 * 4096), 2 * 4096);
+    ck_assert_uint_eq(driver_load(d, at, 8), 1);
+    ck_assert_uint_eq(driver_load(d, at + 4088, 8), 2);
+    for (unsigned i = 1; i < 3; i++) {
+        ck_assert_uint_eq(driver_load(d, at + 4096 * i, 8), 0);
+        ck_assert_uint_eq(driver_load(d, at + 4096 * i + 4088, 8), 0);
+    }
+    ck_assert_uint_eq(driver_load(d, at + 4096 * 3, 8), 1);
+    ck_assert_uint_eq(bus_discard(d->bus, last, 8192), 0);
+    ck_assert_uint_eq(bus_discard(d->bus, 0, 4096), 0);
+    ck_assert_uint_eq(bus_discard(d->bus, DRIVER_MMIO - 0x1000, 8192), 0);
+    ck_assert_uint_eq(driver_load(d, last, 8), 3);
+    ck_assert_uint_eq(bus_discard(d->bus, last, 4096), 4096);
+    ck_assert_uint_eq(driver_load(d, last, 8), 0);
+    driver_free(d);
+}
+END_TEST
+
+START_TEST(balloon_inflates)
+{
+    Driver *d = driver_new(&virtio_balloon_class, "packed=on", NULL);
+    ck_assert_uint_eq(driver_read(d, 8), VIRTIO_ID_BALLOON);
+    ck_assert(driver_negotiate(d, BIT(VERSION_1) | 3 | ways[_i].features));
+    Ring *inflate = ring_new(d, 0, 8), *deflate = ring_new(d, 1, 8), *stats = ring_new(d, 2, 8);
+    inflate->indirect = deflate->indirect = ways[_i].indirect;
+    driver_go(d);
+    d->free = ALIGN_UP(d->free, 4096);
+    u64 pages = driver_alloc(d, 8 * 4096), list = driver_alloc(d, 4096);
+    /* Up, down, alone, and one that is no RAM. */
+    static const u32 numbers[] = {1, 2, 3, 6, 5, 0};
+    for (unsigned i = 0; i < 8; i++) {
+        driver_store(d, pages + 4096 * i, 4, 0x55);
+    }
+    for (unsigned i = 0; i < ARRAY_LEN(numbers); i++) {
+        driver_store(d, list + 4 * i, 4, (pages >> 12) + numbers[i]);
+    }
+    driver_store(d, list + 4 * ARRAY_LEN(numbers), 4, 17);
+    ring_do(inflate, (Piece[]){{list, 10}, {list + 10, 18}}, 2, 0);
+    for (unsigned i = 0; i < 8; i++) {
+        bool gone = i != 4 && i != 7;
+        ck_assert_uint_eq(driver_load(d, pages + 4096 * i, 4), gone ? 0 : 0x55);
+    }
+    driver_store(d, pages, 4, 7);
+    ring_do(deflate, (Piece[]){{list, 24}}, 1, 0);
+    ck_assert_uint_eq(driver_load(d, pages, 4), 7);
+
+    /* The target, and what the guest says about it. */
+    driver_ack(d);
+    virtio_balloon_set(d->virtio, DRIVER_RAM_SIZE - (1 << 20) + 1);
+    ck_assert_uint_eq(driver_ack(d), VIRTIO_ISR_CONFIG);
+    ck_assert_uint_eq(driver_config(d, 0, 4), 256);
+    driver_set_config(d, 4, 4, 100);
+    ck_assert_uint_eq(driver_config(d, 4, 4), 100);
+    ck_assert_uint_eq(driver_config(d, 0, 4), 256);
+    ck_assert_uint_eq(virtio_balloon_get(d->virtio), DRIVER_RAM_SIZE - 100 * 4096);
+    driver_set_config(d, 4, 4, UINT32_MAX);
+    ck_assert_uint_eq(virtio_balloon_get(d->virtio), 0);
+    virtio_balloon_set(d->virtio, UINT64_MAX);
+    ck_assert_uint_eq(driver_config(d, 0, 4), 0);
+
+    /* Statistics: kept until newer ones are wanted. */
+    u64 figures = driver_alloc(d, 64);
+    u16 id;
+    u32 len;
+    driver_store(d, figures, 2, 4);
+    driver_store(d, figures + 2, 8, 123456);
+    driver_store(d, figures + 10, 2, 999);
+    ring_add(stats, (Piece[]){{figures, 20}}, 1, 0);
+    ring_kick(stats);
+    ck_assert(!ring_get(stats, &id, &len));
+    g_autoptr(GString) out = g_string_new(NULL);
+    virtio_info(d->virtio, out);
+    ck_assert_msg(strstr(out->str, "guest's free: 123456") != NULL, "%s", out->str);
+    ck_assert(ring_get(stats, &id, &len));
+    /* Two at once are against the rules. */
+    ring_add(stats, (Piece[]){{figures, 20}}, 1, 0);
+    ring_add(stats, (Piece[]){{figures, 20}}, 1, 0);
+    ring_kick(stats);
+    ck_assert(driver_is_broken(d));
+    ring_free(inflate);
+    ring_free(deflate);
+    finish(d, stats);
+}
+END_TEST
+
+/* Queue numbers: Linux's and the specification's. With a poison value pages have to stay. */
+START_TEST(balloon_reports)
+{
+    for (u32 poison = 0; poison < 2; poison++) {
+        Driver *d = driver_new(&virtio_balloon_class, "free-page-reporting=on", NULL);
+        ck_assert(driver_negotiate(d, BIT(VERSION_1) | 2 | 1 << 4 | 1 << 5));
+        ck_assert_uint_eq(d->features >> 4 & 3, 3);
+        driver_set_config(d, 12, 4, poison);
+        Ring *r = ring_new(d, (unsigned)_i, 8);
+        driver_go(d);
+        d->free = ALIGN_UP(d->free, 4096);
+        u64 at = driver_alloc(d, 8 * 4096);
+        for (unsigned i = 0; i < 8; i++) {
+            driver_store(d, at + 4096 * i, 4, 0x55);
+        }
+        ring_do(r, (Piece[]){{at, 2 * 4096}, {at + 4 * 4096, 4096}}, 0, 2);
+        for (unsigned i = 0; i < 8; i++) {
+            bool gone = !poison && (i < 2 || i == 4);
+            ck_assert_uint_eq(driver_load(d, at + 4096 * i, 4), gone ? 0 : 0x55);
+        }
+        finish(d, r);
+    }
+    Driver *d = driver_new(&virtio_balloon_class, NULL, NULL);
+    ck_assert_uint_eq(driver_offered(d) >> 4 & 3, 0);
+    driver_write(d, 0x30, (u32)_i);
+    ck_assert_uint_eq(driver_read(d, 0x34), 0);
+    driver_free(d);
+}
+END_TEST
+
+/* ---- virtio-serial -------------------------------------------------------------------------- */
+
+/* Two lines, each a pair of pipes: "a" and "b". */
+typedef struct Lines {
+    int in[2], out[2]; /* our ends: to the guest, from the guest */
+    CharDev *chr[2];
+} Lines;
+
+static CharDev *find_line(void *opaque, const char *id, GError **err G_GNUC_UNUSED)
+{
+    Lines *l = opaque;
+    return l->chr[id[0] - 'a'];
+}
+
+static void lines_open(Lines *l)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        int in[2], out[2];
+        ck_assert(pipe(in) == 0 && pipe(out) == 0);
+        l->chr[i] = char_new_fds(in[0], out[1], NULL, false);
+        l->in[i] = in[1];
+        l->out[i] = out[0];
+    }
+}
+
+static void lines_close(Lines *l)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        char_free(l->chr[i]);
+        close(l->in[i]);
+        close(l->out[i]);
+    }
+}
+
+/* Runs the main loop until the ring has a used buffer. */
+static u32 wait_used(Ring *r, u16 *id)
+{
+    u32 len = 0;
+    for (unsigned i = 0; !ring_get(r, id, &len); i++) {
+        ck_assert_uint_lt(i, 5000);
+        if (!g_main_context_iteration(NULL, false)) {
+            g_usleep(1000);
+        }
+    }
+    return len;
+}
+
+static void read_all(int fd, u8 *data, size_t n)
+{
+    for (size_t done = 0; done < n;) {
+        ssize_t got = read(fd, data + done, n - done);
+        ck_assert_int_gt(got, 0);
+        done += (size_t)got;
+    }
+}
+
+START_TEST(console_alone)
+{
+    Lines l;
+    g_autoptr(GError) err = NULL;
+    lines_open(&l);
+    Driver *d = driver_new(&virtio_serial_class, "packed=on",
+                           &(VirtioEnv){.char_find = find_line, .opaque = &l});
+    ck_assert(virtio_serial_add_port(d->virtio, true, "chardev=a", &err));
+    ck_assert_uint_eq(driver_read(d, 8), VIRTIO_ID_CONSOLE);
+    ck_assert_uint_eq(driver_offered(d) & 7, 5); /* size, emergency write; one port */
+    driver_set_config(d, 8, 4, 'E');
+    ck_assert(driver_negotiate(d, BIT(VERSION_1) | 1 | ways[_i].features));
+    Ring *in = ring_new(d, 0, 8), *out = ring_new(d, 1, 8);
+    in->indirect = out->indirect = ways[_i].indirect;
+    driver_go(d);
+    u64 at = driver_alloc(d, 4096);
+    driver_put(d, at, "hello, world", 12);
+    ring_do(out, (Piece[]){{at, 7}, {at + 7, 5}}, 2, 0);
+    u8 data[64] = {0};
+    read_all(l.out[0], data, 13);
+    ck_assert_str_eq((char *)data, "Ehello, world");
+
+    /* Input without a buffer waits for one; a small buffer takes a part. */
+    ck_assert(write(l.in[0], "abcdef", 6) == 6);
+    for (unsigned i = 0; i < 20; i++) {
+        g_main_context_iteration(NULL, false);
+        g_usleep(1000);
+    }
+    ck_assert_uint_eq(ring_do(in, (Piece[]){{at, 1}, {at + 16, 3}}, 0, 2), 4);
+    ck_assert_uint_eq(ring_do(in, (Piece[]){{at + 32, 64}}, 0, 1), 2);
+    driver_get(d, at, data, 64);
+    ck_assert(data[0] == 'a' && memcmp(data + 16, "bcd", 3) == 0 &&
+              memcmp(data + 32, "ef", 2) == 0);
+    u16 id;
+    u32 len;
+    ring_add(in, (Piece[]){{at, 64}}, 0, 1);
+    ring_kick(in);
+    ck_assert(!ring_get(in, &id, &len));
+    ck_assert(write(l.in[0], "x", 1) == 1);
+    ck_assert_uint_eq(wait_used(in, &id), 1);
+    /* A buffer for input that has no room. */
+    ring_add(in, (Piece[]){{at, 64}}, 1, 0);
+    ring_kick(in);
+    ck_assert(driver_is_broken(d));
+    ring_free(out);
+    finish(d, in);
+    lines_close(&l);
+}
+END_TEST
+
+/* More output than the line takes: it stays in the guest's buffer, which comes back when all of it
+ * is out. A reset forgets it. */
+START_TEST(console_full)
+{
+    Lines l;
+    g_autoptr(GError) err = NULL;
+    enum { SIZE = 3 << 20 };
+    lines_open(&l);
+    Driver *d =
+        driver_new(&virtio_serial_class, NULL, &(VirtioEnv){.char_find = find_line, .opaque = &l});
+    ck_assert(virtio_serial_add_port(d->virtio, true, "chardev=a", &err));
+    u8 *sent = g_malloc(SIZE), *got = g_malloc(SIZE);
+    fill_pattern(sent, SIZE, 5);
+    for (unsigned round = 0; round < 2; round++) {
+        d->free = DRIVER_RAM + 0x10000;
+        ck_assert(driver_negotiate(d, BIT(VERSION_1)));
+        Ring *out = ring_new(d, 1, 8);
+        driver_go(d);
+        u64 at = driver_alloc(d, SIZE);
+        driver_put(d, at, sent, SIZE);
+        u16 id;
+        u32 len;
+        ring_add(out, (Piece[]){{at, 1}, {at + 1, SIZE - 1}}, 2, 0);
+        ring_kick(out);
+        g_usleep(10000);
+        ck_assert(!ring_get(out, &id, &len));
+        if (round == 0) {
+            driver_reset(d);
+            ck_assert_uint_eq(d->virtio->queues[1].in_use, 0);
+            size_t before = 0; /* what the line had taken already */
+            struct pollfd p = {.fd = l.out[0], .events = POLLIN};
+            while (poll(&p, 1, 200) > 0) {
+                before += (size_t)read(l.out[0], got, SIZE);
+            }
+            ck_assert_uint_lt(before, SIZE);
+        } else {
+            read_all(l.out[0], got, SIZE);
+            ck_assert(memcmp(sent, got, SIZE) == 0);
+            wait_used(out, &id);
+        }
+        ring_free(out);
+    }
+    driver_free(d);
+    g_free(sent);
+    g_free(got);
+    lines_close(&l);
+}
+END_TEST
+
+typedef struct Control {
+    u32 id;
+    u16 event, value;
+    char more[56];
+} Control;
+
+/* The next control message, and its buffer back into the ring. */
+static u32 next_message(Ring *control, u64 at, Control *c)
+{
+    u16 id;
+    memset(c, 0, sizeof(*c));
+    u32 len = wait_used(control, &id);
+    driver_get(control->driver, at, c, sizeof(*c));
+    ring_add(control, (Piece[]){{at, sizeof(*c)}}, 0, 1);
+    ring_kick(control);
+    return len;
+}
+
+static void say(Ring *control, u64 at, u32 id, u16 event, u16 value)
+{
+    Control c = {id, event, value, {0}};
+    driver_put(control->driver, at, &c, 8);
+    ring_do(control, (Piece[]){{at, 8}}, 1, 0);
+}
+
+START_TEST(serial_ports)
+{
+    Lines l;
+    g_autoptr(GError) err = NULL;
+    lines_open(&l);
+    Driver *d = driver_new(&virtio_serial_class, "max_ports=4",
+                           &(VirtioEnv){.char_find = find_line, .opaque = &l});
+    ck_assert(virtio_serial_add_port(d->virtio, true, "chardev=a", &err));
+    ck_assert(virtio_serial_add_port(d->virtio, false, "chardev=b,name=org.example,nr=2", &err));
+    ck_assert(!virtio_serial_add_port(d->virtio, false, "nr=2", &err));
+    g_clear_error(&err);
+    ck_assert(!virtio_serial_add_port(d->virtio, false, "nr=4", &err));
+    g_clear_error(&err);
+    ck_assert(!virtio_serial_add_port(d->virtio, false, "nr=0", &err));
+    g_clear_error(&err);
+    ck_assert(!virtio_serial_add_port(d->virtio, false, "chardv=b", &err));
+    ck_assert_uint_eq(driver_offered(d) & 7, 7);
+    ck_assert_uint_eq(driver_config(d, 4, 4), 4);
+    ck_assert(driver_negotiate(d, BIT(VERSION_1) | 3));
+    Ring *in = ring_new(d, 2, 8), *out = ring_new(d, 3, 8);
+    Ring *port_in = ring_new(d, 6, 8), *port_out = ring_new(d, 7, 8);
+    driver_go(d);
+    u64 from = driver_alloc(d, 64), to = driver_alloc(d, 64), data = driver_alloc(d, 64);
+    Control c;
+    ring_add(in, (Piece[]){{from, sizeof(Control)}}, 0, 1);
+    ring_kick(in);
+    say(out, to, 0, 0, 1); /* DEVICE_READY */
+    static const u32 ports[] = {0, 2};
+    for (unsigned i = 0; i < 2; i++) {
+        next_message(in, from, &c);
+        ck_assert(c.id == ports[i] && c.event == 1);
+    }
+    say(out, to, 0, 3, 1); /* PORT_READY */
+    next_message(in, from, &c);
+    ck_assert(c.id == 0 && c.event == 4 && c.value == 1);
+    next_message(in, from, &c);
+    ck_assert(c.id == 0 && c.event == 6 && c.value == 1);
+    say(out, to, 2, 3, 1);
+    ck_assert_uint_eq(next_message(in, from, &c), 8 + strlen("org.example"));
+    ck_assert(c.id == 2 && c.event == 7);
+    ck_assert_str_eq(c.more, "org.example");
+    next_message(in, from, &c);
+    ck_assert(c.id == 2 && c.event == 6 && c.value == 1);
+
+    /* Bytes flow while the guest has it open. */
+    u16 id;
+    u32 len;
+    ring_add(port_in, (Piece[]){{data, 16}}, 0, 1);
+    ring_kick(port_in);
+    ck_assert(write(l.in[1], "in", 2) == 2);
+    for (unsigned i = 0; i < 20; i++) {
+        g_main_context_iteration(NULL, false);
+        g_usleep(1000);
+    }
+    ck_assert(!ring_get(port_in, &id, &len));
+    say(out, to, 2, 6, 1); /* PORT_OPEN */
+    ck_assert_uint_eq(wait_used(port_in, &id), 2);
+    driver_put(d, data, "out", 3);
+    ring_do(port_out, (Piece[]){{data, 3}}, 1, 0);
+    u8 got[4] = {0};
+    read_all(l.out[1], got, 3);
+    ck_assert_str_eq((char *)got, "out");
+
+    /* Nonsense is passed over; a driver that takes no messages holds none of our memory for ever.
+     */
+    say(out, to, 99, 3, 1);
+    say(out, to, 1, 3, 1);
+    say(out, to, 2, 99, 1);
+    for (unsigned i = 0; i < 500; i++) {
+        say(out, to, 0, 3, 1);
+    }
+    ck_assert(!driver_is_broken(d));
+    ring_free(in);
+    ring_free(out);
+    ring_free(port_in);
+    finish(d, port_out);
+    lines_close(&l);
+}
+END_TEST
+
+static u32 terminal_size(Driver *d)
+{
+    return driver_config(d, 0, 4);
+}
+
+START_TEST(console_resizes)
+{
+    int master = posix_openpt(O_RDWR | O_NOCTTY);
+    ck_assert(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
+    int slave = open(ptsname(master), O_RDWR | O_NOCTTY);
+    struct winsize size = {.ws_col = 132, .ws_row = 43};
+    ck_assert(slave >= 0 && ioctl(slave, TIOCSWINSZ, &size) == 0);
+    g_autoptr(GError) err = NULL;
+    Lines l = {.chr = {char_new_fds(slave, slave, NULL, false)}};
+    Driver *d =
+        driver_new(&virtio_serial_class, NULL, &(VirtioEnv){.char_find = find_line, .opaque = &l});
+    ck_assert(virtio_serial_add_port(d->virtio, true, "chardev=a", &err));
+    ck_assert_uint_eq(terminal_size(d), 132 | 43 << 16);
+    ck_assert(driver_negotiate(d, BIT(VERSION_1) | 1));
+    driver_go(d);
+    size.ws_col = 80;
+    ck_assert(ioctl(slave, TIOCSWINSZ, &size) == 0);
+    raise(SIGWINCH);
+    for (unsigned i = 0; i < 2000 && !d->line; i++) {
+        g_main_context_iteration(NULL, false);
+        g_usleep(1000);
+    }
+    ck_assert_uint_eq(driver_ack(d), VIRTIO_ISR_CONFIG);
+    ck_assert_uint_eq(terminal_size(d), 80 | 43 << 16);
+    driver_free(d);
+    char_free(l.chr[0]);
+    close(slave);
+    close(master);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("virtio");
@@ -928,6 +1359,13 @@ int main(void)
     tcase_add_test(t, misspelt_property);
     tcase_add_loop_test(t, rng_fills, 0, n);
     tcase_add_test(t, rng_rate);
+    tcase_add_test(t, bus_discards);
+    tcase_add_loop_test(t, balloon_inflates, 0, n);
+    tcase_add_loop_test(t, balloon_reports, 3, 5);
+    tcase_add_loop_test(t, console_alone, 0, n);
+    tcase_add_test(t, console_full);
+    tcase_add_test(t, serial_ports);
+    tcase_add_test(t, console_resizes);
     suite_add_tcase(s, t);
 
     SRunner *r = srunner_create(s);
