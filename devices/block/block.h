@@ -108,8 +108,9 @@ struct BlockRequest {
 
     /* The block's own. */
     Block *block;
-    u64 done;
+    u64 done; /* bytes transferred so far */
     int fd;
+    bool internal; /* nobody takes it */
 };
 
 /* One device at a time uses a block. `ready` says that there are completed requests to take; it
