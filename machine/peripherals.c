@@ -5,6 +5,7 @@
 
 #include "core/base/error.h"
 #include "devices/virtio/mmio.h"
+#include "devices/virtio/pci.h"
 #include "machine/loader.h"
 
 enum { MAX_SLOTS = 32 };
@@ -36,7 +37,8 @@ struct Peripherals {
 
     VirtioDevice *slots[MAX_SLOTS];
     unsigned slot_count;
-    GPtrArray *pci_devices; /* VirtioDevice */
+    GPtrArray *pci_devices;   /* VirtioDevice, in order */
+    GPtrArray *pci_functions; /* Device: what they look like on the bus, once plugged in */
 };
 
 /* ---- Host ends -------------------------------------------------------------------------------- */
@@ -256,24 +258,27 @@ static bool make_device(Peripherals *p, const char *text, GError **err)
     if (!class) {
         return false;
     }
-    if (is_pci) {
-        return stag_error(err, "-device %s: the machine '%s' has no PCI", name, p->board->name);
-    }
-    if (!p->slot_count) {
+    if (!is_pci && !p->slot_count) {
         return stag_error(err, "-device %s: the machine '%s' has no place for it", name,
                           p->board->name);
     }
     g_autofree char *bus = props_find(rest, "bus");
-    int slot = choose_slot(p, bus, name, err);
+    int slot = is_pci ? 0 : choose_slot(p, bus, name, err);
     if (slot < 0) {
         return false;
     }
     GError *problem = NULL;
-    p->slots[slot] = virtio_new(class, rest, NULL, 0, &p->env, &problem);
-    if (!p->slots[slot]) {
+    VirtioDevice *d = virtio_new(class, rest, is_pci ? virtio_pci_props : NULL,
+                                 is_pci ? virtio_pci_prop_count : 0, &p->env, &problem);
+    if (!d) {
         stag_error(err, "-device %s: %s", name, problem->message);
         g_error_free(problem);
         return false;
+    }
+    if (is_pci) {
+        g_ptr_array_add(p->pci_devices, d);
+    } else {
+        p->slots[slot] = d;
     }
     return true;
 }
@@ -311,7 +316,8 @@ Peripherals *peripherals_new(const MachineOptions *options, const Board *board, 
     p->own_lines = g_ptr_array_new_with_free_func(close_char);
     p->shared = g_ptr_array_new_with_free_func(close_char);
     p->monitors = g_ptr_array_new();
-    p->pci_devices = g_ptr_array_new();
+    p->pci_devices = g_ptr_array_new_with_free_func((GDestroyNotify)virtio_free);
+    p->pci_functions = g_ptr_array_new_with_free_func((GDestroyNotify)device_free);
     p->slot_count = board_mmio_slots(board);
     g_assert(p->slot_count <= MAX_SLOTS);
     if (open_chardevs(p, err) && open_lines(p, err) && make_devices(p, options->devices, err)) {
@@ -332,15 +338,38 @@ static void warn_unused(const HostKind *kind)
     }
 }
 
-bool peripherals_plug(Peripherals *p, const BoardDevices *devices G_GNUC_UNUSED,
-                      GError **err G_GNUC_UNUSED)
+static bool plug_pci(Peripherals *p, VirtioDevice *d, PciBus *bus, GError **err)
 {
+    GError *problem = NULL;
+    if (!bus) {
+        return stag_error(err, "-device %s-pci: the machine '%s' has no PCI", d->class->name,
+                          p->board->name);
+    }
+    Device *function = virtio_pci_plug(d, bus, &problem);
+    if (!function) {
+        stag_error(err, "-device %s-pci: %s", d->class->name, problem->message);
+        g_error_free(problem);
+        return false;
+    }
+    g_ptr_array_add(p->pci_functions, function);
+    return true;
+}
+
+bool peripherals_plug(Peripherals *p, const BoardDevices *devices, GError **err)
+{
+    PciBus *bus = board_devices_pci(devices);
+    for (unsigned i = 0; i < p->pci_devices->len; i++) {
+        if (!plug_pci(p, p->pci_devices->pdata[i], bus, err)) {
+            return false;
+        }
+    }
     warn_unused(&p->chars);
     return true;
 }
 
-void peripherals_unplug(Peripherals *p G_GNUC_UNUSED)
+void peripherals_unplug(Peripherals *p)
 {
+    g_ptr_array_set_size(p->pci_functions, 0);
 }
 
 void peripherals_free(Peripherals *p)
@@ -351,6 +380,7 @@ void peripherals_free(Peripherals *p)
     for (unsigned n = 0; n < p->slot_count; n++) {
         virtio_free(p->slots[n]);
     }
+    g_ptr_array_unref(p->pci_functions);
     g_ptr_array_unref(p->pci_devices);
     g_ptr_array_unref(p->monitors);
     g_ptr_array_unref(p->shared);
@@ -359,8 +389,9 @@ void peripherals_free(Peripherals *p)
     g_free(p);
 }
 
-void peripherals_reset(Peripherals *p G_GNUC_UNUSED)
+void peripherals_reset(Peripherals *p)
 {
+    g_ptr_array_foreach(p->pci_functions, (GFunc)(void (*)(void))device_reset, NULL);
 }
 
 VirtioDevice *peripherals_slot(const Peripherals *p, unsigned n)
@@ -401,6 +432,13 @@ void peripherals_info_devices(Peripherals *p, GString *out)
             virtio_info(p->slots[n], out);
         }
     }
+    for (unsigned i = 0; i < p->pci_functions->len; i++) {
+        const PciDevice *function = p->pci_functions->pdata[i];
+        VirtioDevice *d = p->pci_devices->pdata[i];
+        g_string_append_printf(out, "pcie.0, addr %02x.0: %s-pci\n", function->slot,
+                               d->class->name);
+        virtio_info(d, out);
+    }
 }
 
 VirtioDevice *peripherals_find(const Peripherals *p, const char *class_name)
@@ -408,6 +446,12 @@ VirtioDevice *peripherals_find(const Peripherals *p, const char *class_name)
     for (unsigned n = p->slot_count; n-- > 0;) {
         if (p->slots[n] && strcmp(p->slots[n]->class->name, class_name) == 0) {
             return p->slots[n];
+        }
+    }
+    for (unsigned i = 0; i < p->pci_devices->len; i++) {
+        VirtioDevice *d = p->pci_devices->pdata[i];
+        if (strcmp(d->class->name, class_name) == 0) {
+            return d;
         }
     }
     return NULL;
@@ -460,7 +504,8 @@ bool peripherals_print_device(const char *name, FILE *out, GError **err)
     if (!class) {
         return false;
     }
-    g_autofree PropDesc *props = virtio_props(class, NULL, 0, &count);
+    g_autofree PropDesc *props = virtio_props(class, is_pci ? virtio_pci_props : NULL,
+                                              is_pci ? virtio_pci_prop_count : 0, &count);
     fprintf(out, "%s: %s\n", name, class->help);
     props_print(props, count, out);
     return true;

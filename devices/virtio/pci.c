@@ -518,7 +518,7 @@ const PropDesc virtio_pci_props[] = {
     {"romfile", PROP_STRING, offsetof(VirtioDevice, pci.romfile),
      .help = "has to be empty: there are no option ROMs"},
     {"vectors", PROP_UINT, offsetof(VirtioDevice, pci.vectors), "2",
-     "MSI-X vectors, for boards whose interrupt controller takes messages", .max = 2048},
+     "of MSI-X, on boards that have it", .max = 2048},
 };
 const unsigned virtio_pci_prop_count = ARRAY_LEN(virtio_pci_props);
 
