@@ -6,6 +6,7 @@
 
 #include "cli/options.h"
 #include "core/base/log.h"
+#include "debug/monitor.h"
 
 int main(int argc, char **argv)
 {
@@ -18,7 +19,9 @@ int main(int argc, char **argv)
     if (cli_parse(&cli, argc, argv, stdout, &err) && !cli.done) {
         machine = machine_new(&cli.machine, &err);
         if (machine) {
+            Monitors *monitors = monitors_new(machine, cli_version());
             machine_run(machine, &status, &err);
+            monitors_free(monitors);
         }
     }
     machine_free(machine);

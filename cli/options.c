@@ -5,6 +5,7 @@
 
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "devices/block/block.h"
 #include "devices/char.h"
 #include "devices/props.h"
 #include "frontend-riscv/frontend.h"
@@ -188,6 +189,39 @@ static bool apply_device(Cli *cli, const char *value, FILE *out, GError **err)
     return device != NULL;
 }
 
+static bool apply_drive(Cli *cli, const char *value, FILE *out, GError **err)
+{
+    BlockDrive drive;
+    if (is_help(value)) {
+        props_print(block_drive_props, block_drive_prop_count, out);
+        cli->done = true;
+        return true;
+    }
+    if (!block_drive_parse(value, &drive, err)) {
+        return false;
+    }
+    block_drive_clear(&drive);
+    return add_text(cli->machine.drives, value);
+}
+
+static bool apply_hd(Cli *cli, unsigned index, const char *file, GError **err)
+{
+    g_autofree char *text = block_drive_hd(file, index);
+    return apply_drive(cli, text, NULL, err);
+}
+
+static bool apply_hda(Cli *cli, const char *value, FILE *out, GError **err)
+{
+    (void)out;
+    return apply_hd(cli, 0, value, err);
+}
+
+static bool apply_hdb(Cli *cli, const char *value, FILE *out, GError **err)
+{
+    (void)out;
+    return apply_hd(cli, 1, value, err);
+}
+
 static bool apply_chardev(Cli *cli, const char *value, FILE *out, GError **err)
 {
     if (is_help(value)) {
@@ -311,6 +345,12 @@ static const Option options[] = {
     {"append", NULL, "WORDS", "the kernel's command line", TEXT(machine.append)},
     {"dtb", NULL, "FILE", "device tree for the guest instead of the machine's own",
      TEXT(machine.dtb)},
+    {"drive", NULL, "file=FILE[,PROP=VALUE]...", "a disk (if=virtio) or its host end (if=none,id=ID)",
+     apply_drive},
+    {"hda", NULL, "FILE", "a disk: as -drive file=FILE,index=0", apply_hda},
+    {"hdb", NULL, "FILE", "a second one", apply_hdb},
+    {"snapshot", NULL, NULL, "leave the disks' files as they are; what is written is lost at the end",
+     FLAG(machine.snapshot)},
     {"chardev", NULL, "BACKEND,id=ID[,...]", "the host end of a serial line; 'help' lists them",
      apply_chardev},
     {"device", NULL, "NAME[,PROP=VALUE]...",
@@ -341,6 +381,11 @@ static const Option options[] = {
     {"version", NULL, NULL, "print the version", apply_version},
     {"help", "h", NULL, "print this text", apply_help},
 };
+
+const char *cli_version(void)
+{
+    return STAG_VERSION;
+}
 
 void cli_print_help(FILE *out)
 {

@@ -24,5 +24,6 @@ void cli_clear(Cli *cli);
 bool cli_parse(Cli *cli, int argc, char **argv, FILE *out, GError **err);
 
 void cli_print_help(FILE *out);
+const char *cli_version(void);
 
 #endif

@@ -44,7 +44,7 @@ static const PropDesc stdio_props[] = {
     {"signal", PROP_BOOL, AT(signal), "on", "Ctrl-C and Ctrl-Z act on Stag (never with mux=on)"},
 };
 
-static CharDev *open_stdio(const CharConfig *config, const char *label G_GNUC_UNUSED,
+static CharDev *open_stdio(const CharConfig *config, const char *label,
                            const char *about G_GNUC_UNUSED, const CharEscapes *escapes,
                            GError **err)
 {
@@ -53,7 +53,10 @@ static CharDev *open_stdio(const CharConfig *config, const char *label G_GNUC_UN
                         "or let them share it with mux=on");
         return NULL;
     }
-    return char_new_fds(STDIN_FILENO, STDOUT_FILENO, escapes, config->signal && !escapes);
+    CharDev *c = char_new_fds(STDIN_FILENO, STDOUT_FILENO, escapes, config->signal && !escapes);
+    g_free(c->line->label);
+    c->line->label = g_strdup(label);
+    return c;
 }
 
 static CharDev *open_null(const CharConfig *config G_GNUC_UNUSED, const char *label,

@@ -76,5 +76,10 @@ bool riscv_guard_failed(CpuState *cpu, unsigned guard);
 
 /* Prints pc, registers and the main CSRs, for -d cpu and the monitor. */
 void riscv_dump_state(FILE *out, CpuState *cpu);
+/* The value of a register by its name: "pc", "x10", "a0", "f1", "fa0", "mstatus". The hart stands
+ * still. False if there is none. */
+bool riscv_register_find(CpuState *cpu, const char *name, u64 *value);
+/* "U", "S", "M": the hart's privilege mode. */
+const char *riscv_mode_name(CpuState *cpu);
 
 #endif

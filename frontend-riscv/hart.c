@@ -276,3 +276,35 @@ void riscv_dump_state(FILE *out, CpuState *cpu)
         dump_registers(out, 'f', f_names, cpu->f, 16);
     }
 }
+
+bool riscv_register_find(CpuState *cpu, const char *name, u64 *value)
+{
+    if (strcmp(name, "pc") == 0) {
+        *value = cpu->pc;
+        return true;
+    }
+    if (strcmp(name, "fp") == 0) {
+        name = "s0";
+    }
+    for (unsigned i = 0; i < 32; i++) {
+        char x[4], f[4];
+        snprintf(x, sizeof(x), "x%u", i);
+        snprintf(f, sizeof(f), "f%u", i);
+        if (strcmp(name, x) == 0 || strcmp(name, x_names[i]) == 0) {
+            *value = cpu->x[i];
+            return true;
+        }
+        if (strcmp(name, f) == 0 || strcmp(name, f_names[i]) == 0) {
+            *value = cpu->f[i];
+            return true;
+        }
+    }
+    int number = riscv_csr_number(name);
+    return number >= 0 && riscv_csr_peek(hart_of(cpu), (unsigned)number, value);
+}
+
+const char *riscv_mode_name(CpuState *cpu)
+{
+    static const char *const names[] = {"U", "S", "?", "M"};
+    return names[hart_of(cpu)->priv & 3];
+}

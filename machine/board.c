@@ -304,6 +304,15 @@ void board_devices_reset(BoardDevices *b)
     }
 }
 
+Device *board_devices_get(const BoardDevices *b, unsigned n, u32 *irq)
+{
+    if (n >= b->board->device_count) {
+        return NULL;
+    }
+    *irq = b->slots[n].row->irq;
+    return b->slots[n].device;
+}
+
 Device *board_devices_htif(const BoardDevices *b, u64 *page)
 {
     for (unsigned i = 0; i < b->board->device_count; i++) {

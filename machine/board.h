@@ -68,6 +68,9 @@ void board_devices_free(BoardDevices *devices);
 void board_devices_reset(BoardDevices *devices);
 /* Where PCI functions are plugged in; NULL: the board has no PCI. */
 PciBus *board_devices_pci(const BoardDevices *devices);
+/* For the monitor: device n in the order of the table and its place; NULL beyond the last. `irq` is
+ * its first PLIC source, 0: none. */
+Device *board_devices_get(const BoardDevices *devices, unsigned n, u32 *irq);
 /* The HTIF device, or NULL. */
 Device *board_devices_htif(const BoardDevices *devices, u64 *page);
 

@@ -64,6 +64,11 @@ struct Machine {
     CpuState **cpus;
     guint signal_sources[3];
 
+    /* Of control.c. */
+    unsigned holds;  /* the harts run while it is 0 */
+    bool stopped;    /* by the user; one of the holds */
+    u64 stop_time;   /* of the time CSR */
+
     GMutex request_lock;
     MachineRequest request;
     int status;    /* exit status that goes with REQUEST_QUIT */
@@ -85,6 +90,9 @@ void hart_arm_timer(MachineHart *h, unsigned timer, u64 deadline);
 void hart_set_timecmp(MachineHart *h, u64 ticks);
 /* Runs all harts until there is a request; then none of them runs. */
 void machine_run_harts(Machine *machine);
+/* Main loop's thread: after the first no hart runs guest code, until the second. */
+void machine_pause_harts(Machine *machine);
+void machine_resume_harts(Machine *machine);
 /* Any thread: asks for the end or a reset. The first request wins, but an end beats a reset. */
 void machine_request(Machine *machine, MachineRequest request, int status);
 /* The time CSR, and setting it. */
@@ -93,5 +101,16 @@ void machine_set_time(Machine *machine, u64 ticks);
 /* A hart's thread can't go on: the end, with a sentence that machine_run returns. Takes `error`
  * over. */
 void machine_fail(Machine *machine, GError *error);
+
+/* ---- control.c: main loop's thread ---- */
+
+/* Harts stand still between these; they nest. */
+void machine_hold(Machine *machine);
+void machine_release(Machine *machine);
+/* The user's stop and go. Nothing if it is so already. */
+void machine_stop(Machine *machine);
+void machine_cont(Machine *machine);
+/* As the reset button: a restart, or with -no-reboot the end. */
+void machine_reset_button(Machine *machine);
 
 #endif

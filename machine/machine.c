@@ -635,6 +635,7 @@ static bool reset(Machine *m, GError **err)
 {
     exec_flush(m->exec);
     machine_set_time(m, 0);
+    m->stop_time = 0;
     board_devices_reset(m->devices);
     peripherals_reset(m->peripherals);
     if (!load(m, err)) {
@@ -674,6 +675,10 @@ bool machine_run(Machine *m, int *status, GError **err)
     *status = 0;
     if (m->options->dump_dtb) {
         return load(m, err);
+    }
+    if (m->options->start_stopped) {
+        m->stopped = true;
+        m->holds = 1;
     }
     do {
         m->request = REQUEST_NONE;

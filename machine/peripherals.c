@@ -4,8 +4,9 @@
 #include <string.h>
 
 #include "core/base/error.h"
+#include "devices/block/block.h"
+#include "devices/virtio/console.h"
 #include "devices/virtio/mmio.h"
-#include "devices/virtio/pci.h"
 #include "machine/loader.h"
 
 enum { MAX_SLOTS = 32 };
@@ -29,16 +30,16 @@ struct Peripherals {
     const Board *board;
     CharEscapes escapes;
     VirtioEnv env;
-    HostKind chars;
+    HostKind chars, drives;
     GPtrArray *own_lines; /* CharDev: lines of -serial and -monitor that are not of -chardev */
     GPtrArray *shared;    /* further CharDevs on these lines and on those of -chardev mux=on */
     CharDev *serial;
     GPtrArray *monitors; /* CharDev */
 
+    GPtrArray *made; /* VirtioDevice, in the order of their making */
     VirtioDevice *slots[MAX_SLOTS];
     unsigned slot_count;
-    GPtrArray *pci_devices;   /* VirtioDevice, in order */
-    GPtrArray *pci_functions; /* Device: what they look like on the bus, once plugged in */
+    GPtrArray *pci_devices; /* VirtioDevice */
 };
 
 /* ---- Host ends -------------------------------------------------------------------------------- */
@@ -98,6 +99,16 @@ static void close_ends(HostKind *kind)
 static void close_char(void *end)
 {
     char_free(end);
+}
+
+static void close_drive(void *end)
+{
+    block_close(end);
+}
+
+static Block *find_block(void *opaque, const char *id, GError **err)
+{
+    return take_end(&((Peripherals *)opaque)->drives, id, err);
 }
 
 /* As take_end, but a line with mux=on has an end for everybody who asks. */
@@ -185,6 +196,60 @@ static bool open_lines(Peripherals *p, GError **err)
     return true;
 }
 
+/* ---- Drives and networks ---------------------------------------------------------------------- */
+
+/* Ids are made from the drive's index among those of its interface: the given one, or the lowest
+ * that is free. */
+static bool name_drive(BlockDrive *d, bool *used, u64 count, GError **err)
+{
+    u64 index = 0;
+    if (d->has_index) {
+        index = d->index;
+    } else {
+        while (used[index]) { /* there are more places than drives */
+            index++;
+        }
+    }
+    if (index < count) {
+        if (used[index]) {
+            return stag_error(err, "-drive: there are two with index=%u", (unsigned)index);
+        }
+        used[index] = true;
+    }
+    if (!d->id) {
+        d->id = g_strdup_printf("%s%u", d->interface == BLOCK_IF_VIRTIO ? "virtio" : "none",
+                                (unsigned)index);
+    }
+    return true;
+}
+
+/* *devices collects the devices that drives make themselves. */
+static bool open_drives(Peripherals *p, GPtrArray *devices, GError **err)
+{
+    const GPtrArray *texts = p->options->drives;
+    u64 count = texts->len + 1;
+    g_autofree bool *used = g_new0(bool, 2 * count);
+    for (unsigned i = 0; i < texts->len; i++) {
+        BlockDrive d;
+        if (!block_drive_parse(texts->pdata[i], &d, err)) {
+            return false;
+        }
+        d.snapshot |= p->options->snapshot;
+        bool is_virtio = d.interface == BLOCK_IF_VIRTIO;
+        Block *b = name_drive(&d, used + (is_virtio ? 0 : count), count, err) ? block_open(&d, err)
+                                                                              : NULL;
+        bool ok = b && add_end(&p->drives, d.id, b, err);
+        if (ok && is_virtio) {
+            g_ptr_array_add(devices, g_strdup_printf("virtio-blk-device,drive=%s", d.id));
+        }
+        block_drive_clear(&d);
+        if (!ok) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* ---- Devices ------------------------------------------------------------------------------------ */
 
 static const VirtioClass *device_class(const char *name, bool *is_pci, GError **err)
@@ -208,14 +273,6 @@ static const VirtioClass *device_class(const char *name, bool *is_pci, GError **
                     "them all)",
                name, best);
     return NULL;
-}
-
-bool peripherals_check_device(const char *text, GError **err)
-{
-    const char *rest;
-    bool is_pci;
-    g_autofree char *name = props_head(text, &rest);
-    return device_class(name, &is_pci, err) != NULL;
 }
 
 /* The mmio slot that bus= names, or the highest free one, as QEMU's: there the search for a bus
@@ -249,37 +306,91 @@ static int choose_slot(const Peripherals *p, const char *bus, const char *name, 
     return -1;
 }
 
+/* The ports of a virtio-serial device are devices on the command line. */
+static const struct {
+    const char *name, *help;
+    bool is_console;
+} ports[] = {
+    {"virtconsole", "a console, port of a virtio-serial device", true},
+    {"virtserialport", "a stream of bytes, port of a virtio-serial device", false},
+};
+
+/* Index into `ports`, -1: none. */
+static int find_port(const char *name)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(ports); i++) {
+        if (strcmp(name, ports[i].name) == 0) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+/* Behind the virtio-serial device that bus=ID.0 names, or the one that was made last. */
+static bool make_port(Peripherals *p, const char *name, const char *text, GError **err)
+{
+    VirtioDevice *serial = NULL;
+    g_autofree char *bus = props_find(text, "bus");
+    for (unsigned i = 0; i < p->made->len; i++) {
+        VirtioDevice *d = p->made->pdata[i];
+        g_autofree char *own = g_strdup_printf("%s.0", d->id ? d->id : "");
+        if (d->class == &virtio_serial_class && (!bus || strcmp(bus, own) == 0)) {
+            serial = d;
+        }
+    }
+    if (!serial) {
+        return stag_error(err, "-device %s: it needs a virtio-serial-device before it%s%.60s", name,
+                          bus ? ", with a bus " : "", bus ? bus : "");
+    }
+    GError *problem = NULL;
+    if (!virtio_serial_add_port(serial, ports[find_port(name)].is_console, text, &problem)) {
+        stag_error(err, "-device %s: %s", name, problem->message);
+        g_error_free(problem);
+        return false;
+    }
+    return true;
+}
+
+bool peripherals_check_device(const char *text, GError **err)
+{
+    const char *rest;
+    bool is_pci;
+    g_autofree char *name = props_head(text, &rest);
+    return find_port(name) >= 0 || device_class(name, &is_pci, err) != NULL;
+}
+
 static bool make_device(Peripherals *p, const char *text, GError **err)
 {
     const char *rest;
     bool is_pci;
     g_autofree char *name = props_head(text, &rest);
+    if (find_port(name) >= 0) {
+        return make_port(p, name, rest, err);
+    }
     const VirtioClass *class = device_class(name, &is_pci, err);
     if (!class) {
         return false;
     }
-    if (!is_pci && !p->slot_count) {
+    if (is_pci) {
+        return stag_error(err, "-device %s: the machine '%s' has no PCI", name, p->board->name);
+    }
+    if (!p->slot_count) {
         return stag_error(err, "-device %s: the machine '%s' has no place for it", name,
                           p->board->name);
     }
     g_autofree char *bus = props_find(rest, "bus");
-    int slot = is_pci ? 0 : choose_slot(p, bus, name, err);
+    int slot = choose_slot(p, bus, name, err);
     if (slot < 0) {
         return false;
     }
     GError *problem = NULL;
-    VirtioDevice *d = virtio_new(class, rest, is_pci ? virtio_pci_props : NULL,
-                                 is_pci ? virtio_pci_prop_count : 0, &p->env, &problem);
-    if (!d) {
+    p->slots[slot] = virtio_new(class, rest, NULL, 0, &p->env, &problem);
+    if (!p->slots[slot]) {
         stag_error(err, "-device %s: %s", name, problem->message);
         g_error_free(problem);
         return false;
     }
-    if (is_pci) {
-        g_ptr_array_add(p->pci_devices, d);
-    } else {
-        p->slots[slot] = d;
-    }
+    g_ptr_array_add(p->made, p->slots[slot]);
     return true;
 }
 
@@ -309,18 +420,22 @@ Peripherals *peripherals_new(const MachineOptions *options, const Board *board, 
     p->escapes = *escapes;
     p->env = (VirtioEnv){
         .bus = bus,
+        .block_find = find_block,
         .char_find = find_char,
         .opaque = p,
     };
     p->chars = host_kind("-chardev", close_char);
+    p->drives = host_kind("-drive", close_drive);
     p->own_lines = g_ptr_array_new_with_free_func(close_char);
     p->shared = g_ptr_array_new_with_free_func(close_char);
     p->monitors = g_ptr_array_new();
-    p->pci_devices = g_ptr_array_new_with_free_func((GDestroyNotify)virtio_free);
-    p->pci_functions = g_ptr_array_new_with_free_func((GDestroyNotify)device_free);
+    p->made = g_ptr_array_new();
+    p->pci_devices = g_ptr_array_new();
     p->slot_count = board_mmio_slots(board);
     g_assert(p->slot_count <= MAX_SLOTS);
-    if (open_chardevs(p, err) && open_lines(p, err) && make_devices(p, options->devices, err)) {
+    g_autoptr(GPtrArray) disks = g_ptr_array_new_with_free_func(g_free);
+    if (open_chardevs(p, err) && open_lines(p, err) && open_drives(p, disks, err) &&
+        make_devices(p, options->devices, err) && make_devices(p, disks, err)) {
         return p;
     }
     peripherals_free(p);
@@ -338,38 +453,16 @@ static void warn_unused(const HostKind *kind)
     }
 }
 
-static bool plug_pci(Peripherals *p, VirtioDevice *d, PciBus *bus, GError **err)
+bool peripherals_plug(Peripherals *p, const BoardDevices *devices G_GNUC_UNUSED,
+                      GError **err G_GNUC_UNUSED)
 {
-    GError *problem = NULL;
-    if (!bus) {
-        return stag_error(err, "-device %s-pci: the machine '%s' has no PCI", d->class->name,
-                          p->board->name);
-    }
-    Device *function = virtio_pci_plug(d, bus, &problem);
-    if (!function) {
-        stag_error(err, "-device %s-pci: %s", d->class->name, problem->message);
-        g_error_free(problem);
-        return false;
-    }
-    g_ptr_array_add(p->pci_functions, function);
-    return true;
-}
-
-bool peripherals_plug(Peripherals *p, const BoardDevices *devices, GError **err)
-{
-    PciBus *bus = board_devices_pci(devices);
-    for (unsigned i = 0; i < p->pci_devices->len; i++) {
-        if (!plug_pci(p, p->pci_devices->pdata[i], bus, err)) {
-            return false;
-        }
-    }
+    warn_unused(&p->drives);
     warn_unused(&p->chars);
     return true;
 }
 
-void peripherals_unplug(Peripherals *p)
+void peripherals_unplug(Peripherals *p G_GNUC_UNUSED)
 {
-    g_ptr_array_set_size(p->pci_functions, 0);
 }
 
 void peripherals_free(Peripherals *p)
@@ -380,8 +473,9 @@ void peripherals_free(Peripherals *p)
     for (unsigned n = 0; n < p->slot_count; n++) {
         virtio_free(p->slots[n]);
     }
-    g_ptr_array_unref(p->pci_functions);
     g_ptr_array_unref(p->pci_devices);
+    g_ptr_array_unref(p->made);
+    close_ends(&p->drives);
     g_ptr_array_unref(p->monitors);
     g_ptr_array_unref(p->shared);
     g_ptr_array_unref(p->own_lines);
@@ -389,9 +483,8 @@ void peripherals_free(Peripherals *p)
     g_free(p);
 }
 
-void peripherals_reset(Peripherals *p)
+void peripherals_reset(Peripherals *p G_GNUC_UNUSED)
 {
-    g_ptr_array_foreach(p->pci_functions, (GFunc)(void (*)(void))device_reset, NULL);
 }
 
 VirtioDevice *peripherals_slot(const Peripherals *p, unsigned n)
@@ -410,6 +503,13 @@ const GPtrArray *peripherals_monitors(const Peripherals *p)
 }
 
 /* ---- Listings ----------------------------------------------------------------------------------- */
+
+void peripherals_info_block(Peripherals *p, GString *out)
+{
+    for (unsigned i = 0; i < p->drives.ends->len; i++) {
+        block_info(((HostEnd *)p->drives.ends->pdata[i])->end, out);
+    }
+}
 
 void peripherals_info_char(Peripherals *p, GString *out)
 {
@@ -432,24 +532,12 @@ void peripherals_info_devices(Peripherals *p, GString *out)
             virtio_info(p->slots[n], out);
         }
     }
-    for (unsigned i = 0; i < p->pci_functions->len; i++) {
-        const PciDevice *function = p->pci_functions->pdata[i];
-        VirtioDevice *d = p->pci_devices->pdata[i];
-        g_string_append_printf(out, "pcie.0, addr %02x.0: %s-pci\n", function->slot,
-                               d->class->name);
-        virtio_info(d, out);
-    }
 }
 
 VirtioDevice *peripherals_find(const Peripherals *p, const char *class_name)
 {
-    for (unsigned n = p->slot_count; n-- > 0;) {
-        if (p->slots[n] && strcmp(p->slots[n]->class->name, class_name) == 0) {
-            return p->slots[n];
-        }
-    }
-    for (unsigned i = 0; i < p->pci_devices->len; i++) {
-        VirtioDevice *d = p->pci_devices->pdata[i];
+    for (unsigned i = 0; i < p->made->len; i++) {
+        VirtioDevice *d = p->made->pdata[i];
         if (strcmp(d->class->name, class_name) == 0) {
             return d;
         }
@@ -493,6 +581,9 @@ void peripherals_print_devices(FILE *out)
                 fprintf(out, "  %-22s %s\n  %-22s the same on PCI\n", mmio, (*c)->help, pci);
             }
         }
+        for (unsigned i = 0; i < ARRAY_LEN(ports) && g == group_of(&virtio_serial_class); i++) {
+            fprintf(out, "  %-22s %s\n", ports[i].name, ports[i].help);
+        }
     }
 }
 
@@ -500,12 +591,17 @@ bool peripherals_print_device(const char *name, FILE *out, GError **err)
 {
     bool is_pci;
     unsigned count;
+    int port = find_port(name);
+    if (port >= 0) {
+        fprintf(out, "%s: %s\n", name, ports[port].help);
+        props_print(virtio_port_props, virtio_port_prop_count, out);
+        return true;
+    }
     const VirtioClass *class = device_class(name, &is_pci, err);
     if (!class) {
         return false;
     }
-    g_autofree PropDesc *props = virtio_props(class, is_pci ? virtio_pci_props : NULL,
-                                              is_pci ? virtio_pci_prop_count : 0, &count);
+    g_autofree PropDesc *props = virtio_props(class, NULL, 0, &count);
     fprintf(out, "%s: %s\n", name, class->help);
     props_print(props, count, out);
     return true;

@@ -40,6 +40,7 @@ const GPtrArray *peripherals_monitors(const Peripherals *p);
 
 /* ---- For the monitor -------------------------------------------------------------------------- */
 
+void peripherals_info_block(Peripherals *p, GString *out);
 void peripherals_info_char(Peripherals *p, GString *out);
 void peripherals_info_devices(Peripherals *p, GString *out);
 /* The first device of a class ("virtio-balloon"), or NULL. */

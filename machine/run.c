@@ -270,17 +270,49 @@ static MachineRequest current_request(Machine *m)
     return request;
 }
 
-void machine_run_harts(Machine *m)
+static void start_harts(Machine *m)
 {
     for (unsigned i = 0; i < m->hart_count; i++) {
         g_autofree char *name = g_strdup_printf("hart %u", i);
         m->harts[i].thread = g_thread_new(name, hart_thread, &m->harts[i]);
     }
+}
+
+static void join_harts(Machine *m)
+{
+    for (unsigned i = 0; i < m->hart_count; i++) {
+        if (m->harts[i].thread) {
+            g_thread_join(m->harts[i].thread);
+            m->harts[i].thread = NULL;
+        }
+    }
+}
+
+void machine_pause_harts(Machine *m)
+{
+    for (unsigned i = 0; i < m->hart_count; i++) {
+        cpu_post(m->harts[i].cpu, PENDING_STOP);
+    }
+    join_harts(m);
+}
+
+void machine_resume_harts(Machine *m)
+{
+    for (unsigned i = 0; i < m->hart_count; i++) {
+        atomic_fetch_and(&m->harts[i].cpu->pending, ~(u32)PENDING_STOP);
+    }
+    if (current_request(m) == REQUEST_NONE) { /* else the machine is about to end or to reset */
+        start_harts(m);
+    }
+}
+
+void machine_run_harts(Machine *m)
+{
+    if (!m->holds) {
+        start_harts(m);
+    }
     while (current_request(m) == REQUEST_NONE) {
         g_main_context_iteration(NULL, TRUE);
     }
-    for (unsigned i = 0; i < m->hart_count; i++) {
-        g_thread_join(m->harts[i].thread);
-        m->harts[i].thread = NULL;
-    }
+    join_harts(m);
 }

@@ -19,8 +19,9 @@ ALLOWED = {
     "backend-x86_64": ["core/ir", "core/cpu.h", "softmmu"],
     "devices": ["softmmu/bus.h"],
     "machine": ["core", "softmmu", "frontend-riscv", "backend-x86_64", "devices"],
-    "cli": ["core", "machine", "devices", "frontend-riscv"],
-    "tests": ["core", "softmmu", "frontend-riscv", "backend-x86_64", "devices", "machine", "cli"],
+    "debug": ["core", "softmmu", "frontend-riscv", "devices", "machine"],
+    "cli": ["core", "machine", "devices", "frontend-riscv", "debug"],
+    "tests": ["core", "softmmu", "frontend-riscv", "backend-x86_64", "devices", "machine", "debug", "cli"],
 }
 # Programs that run in the guest: not part of Stag.
 GUEST_PROGRAMS = ("tests/guest/", "bench/")

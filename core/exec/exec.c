@@ -146,6 +146,7 @@ struct Exec {
     GPtrArray *harts;
     GThreadPool *prefaulter;
     u32 miss;
+    u64 translated, evictions, flushes; /* for exec_stats */
 };
 
 /* --- memory ----------------------------------------------------------------------------------- */
@@ -573,6 +574,7 @@ static CacheRegion *region_next(Exec *exec)
     exec->current = (exec->current + 1) % exec->region_count;
     CacheRegion *r = &exec->regions[exec->current];
     if (atomic_load(&r->block_count)) {
+        exec->evictions++;
         region_evict(exec, r);
     }
     return r;
@@ -581,6 +583,7 @@ static CacheRegion *region_next(Exec *exec)
 void exec_flush(Exec *exec)
 {
     g_rec_mutex_lock(&exec->lock);
+    exec->flushes++;
     for (unsigned i = 0; i < exec->region_count; i++) {
         region_evict(exec, &exec->regions[i]);
     }
@@ -593,6 +596,29 @@ void exec_flush(Exec *exec)
     }
     for (unsigned i = 0; i < empty->len; i++) {
         page_free(exec, empty->pdata[i]);
+    }
+    g_rec_mutex_unlock(&exec->lock);
+}
+
+void exec_stats(Exec *exec, ExecStats *out)
+{
+    g_rec_mutex_lock(&exec->lock);
+    *out = (ExecStats){
+        .regions = exec->region_count,
+        .pages = g_hash_table_size(exec->pages),
+        .translated = exec->translated,
+        .evictions = exec->evictions,
+        .flushes = exec->flushes,
+    };
+    for (unsigned i = 0; i < exec->region_count; i++) {
+        const CacheRegion *r = &exec->regions[i];
+        const u32 count = atomic_load(&r->block_count);
+        out->code_size += r->cold.end - r->code.start;
+        if (count) {
+            out->regions_used++;
+            out->blocks += count;
+            out->code_used += r->code.used - r->code.start + r->cold.used - r->cold.start;
+        }
     }
     g_rec_mutex_unlock(&exec->lock);
 }
@@ -753,6 +779,7 @@ static void publish(Exec *exec, CacheRegion *r, const IrBlock *ir, const Compile
         page->entries->entry[b->offset / 2] = code->start;
     }
     exec->last = b;
+    exec->translated++;
 
     for (u32 i = 0; i < code->link_count; i++) {
         Link *link = &b->links[i];

@@ -79,6 +79,15 @@ void exec_trap_return(Exec *exec, CpuState *cpu);
 /* Forgets all translations (reset, changed options). Harts must be outside generated code. */
 void exec_flush(Exec *exec);
 
+/* What `info jit` says. Any thread. */
+typedef struct ExecStats {
+    u64 code_size, code_used; /* bytes */
+    unsigned regions, regions_used;
+    u64 blocks, pages;
+    u64 translated, evictions, flushes; /* since exec_new: blocks, regions, exec_flush */
+} ExecStats;
+void exec_stats(Exec *exec, ExecStats *out);
+
 /* Whether `address` is in a block: BackendFindBlock. Async-signal-safe. */
 bool exec_find_block(void *exec, u32 address, u32 *start, u32 *tables);
 

@@ -313,7 +313,7 @@ Block *block_open(const BlockDrive *drive, GError **err)
     Block *b = g_new0(Block, 1);
     g_autoptr(GError) problem = NULL;
     b->has_overlay = drive->snapshot && !drive->readonly;
-    bool ok = image_open(&b->image, drive, b->has_overlay, &problem);
+    bool ok = disk_image_open(&b->image, drive, b->has_overlay, &problem);
     if (ok && b->has_overlay && !overlay_open(&b->overlay, &b->image, &problem)) {
         image_close(&b->image);
         ok = false;

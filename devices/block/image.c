@@ -231,7 +231,7 @@ static bool open_direct(Image *im, int mode, GError **err)
     return true;
 }
 
-bool image_open(Image *im, const BlockDrive *drive, bool readonly, GError **err)
+bool disk_image_open(Image *im, const BlockDrive *drive, bool readonly, GError **err)
 {
     *im = (Image){.name = g_strdup(drive->file), .fd = -1, .direct = -1};
     im->readonly = readonly || drive->readonly;

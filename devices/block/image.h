@@ -35,7 +35,7 @@ typedef struct Span {
 
 /* `drive` tells file, readonly, cache, locking; `readonly` is on top of the drive's. False with a
  * sentence; nothing is left to close then. */
-bool image_open(Image *im, const BlockDrive *drive, bool readonly, GError **err);
+bool disk_image_open(Image *im, const BlockDrive *drive, bool readonly, GError **err);
 /* A sparse temporary file that has no name. */
 bool image_temporary(Image *im, u64 size, GError **err);
 void image_close(Image *im);

@@ -217,6 +217,11 @@ def cases(folder, emulator):
             ("-chardev socket,id=c,port=99999999,host=localhost", "port"), ("-serial unix:" + missing, "no-such-file"),
             ("-serial tcp:localhost:", "HOST:PORT"), ("-serial mon:stdio -monitor stdio", "twice"),
             ("-chardev stdio,id=c", "twice"), ("-global virtio-mmio.force-legacy=perhaps", "false"),
+            ("-device virtconsole", "virtio-serial"), ("-device virtio-serial-device -device virtconsole,chardev=x", "x"),
+            ("-drive if=none,file=" + missing, "no-such-file"), ("-drive if=none,file=" + nobody, "unreadable"),
+            ("-drive if=none,id=a,file={0} -drive if=none,id=a,file={0},readonly=on".format(off), "error"),
+            ("-drive if=none,index=1,file={0} -drive if=none,index=1,file={0}".format(off), "error"),
+            ("-drive if=none,colour=red,file=" + off, "colour"), ("-drive if=none", "file"),
             ("-mon chardev", "error"), ("-mon mode=control,chardev=c", "control"), ("-chardev", "needs a value")):
         yield f"{option[:60]} ", [*bare, off, *option.split()], word
     yield "nothing to run", ["-bios", "none"], "error"

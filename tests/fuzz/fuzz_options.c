@@ -64,5 +64,9 @@ void fuzz_samples(GPtrArray *samples)
         "virtio-mmio.force-legacy=false\0-chardev\0file,id=f,path=/x,append=on\0-device\0help";
     g_ptr_array_add(samples, g_bytes_new_static(e, sizeof(e)));
     g_ptr_array_add(samples, g_bytes_new_static(f, sizeof(f)));
+    static const char h[] =
+        "-drive\0file=disk.img,format=raw,if=virtio,cache=none,discard=unmap,index=3\0-hda\0a,b\0"
+        "-snapshot\0-drive\0if=none,id=d,file=x,,y,readonly=on\0-device\0virtconsole,chardev=c";
     g_ptr_array_add(samples, g_bytes_new_static(g, sizeof(g)));
+    g_ptr_array_add(samples, g_bytes_new_static(h, sizeof(h)));
 }

@@ -1,0 +1,47 @@
+/*
+ * Stopping and going on, from outside of the guest: all on the main loop's thread. Harts are held
+ * by the user's `stop` and, for a moment, by whoever looks at them; they run when nobody holds
+ * them. While the user has stopped the machine its time stands still.
+ */
+#include "machine/internal.h"
+
+void machine_hold(Machine *m)
+{
+    if (m->holds++ == 0) {
+        machine_pause_harts(m);
+    }
+}
+
+void machine_release(Machine *m)
+{
+    if (--m->holds == 0) {
+        machine_resume_harts(m);
+    }
+}
+
+void machine_stop(Machine *m)
+{
+    if (!m->stopped) {
+        machine_hold(m);
+        m->stopped = true;
+        m->stop_time = machine_time(m);
+    }
+}
+
+void machine_cont(Machine *m)
+{
+    if (m->stopped) {
+        m->stopped = false;
+        machine_set_time(m, m->stop_time);
+        machine_release(m);
+    }
+}
+
+void machine_reset_button(Machine *m)
+{
+    if (m->options->no_reboot) {
+        machine_request(m, REQUEST_QUIT, 0);
+    } else {
+        machine_request(m, REQUEST_RESET, 0);
+    }
+}
