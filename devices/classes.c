@@ -8,6 +8,7 @@
 #include "devices/sifive_test.h"
 #include "devices/uart16550.h"
 #include "devices/virtio/mmio.h"
+#include "devices/virtio/pci.h"
 
 const DeviceClass *const device_classes[] = {
     &uart16550_class,
@@ -19,5 +20,7 @@ const DeviceClass *const device_classes[] = {
     &pci_host_class,
     &pci_root_class,
     &virtio_mmio_class,
+    &virtio_pci_bar_class,
+    &virtio_pci_class,
     NULL,
 };

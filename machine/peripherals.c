@@ -7,6 +7,7 @@
 #include "devices/block/block.h"
 #include "devices/virtio/console.h"
 #include "devices/virtio/mmio.h"
+#include "devices/virtio/pci.h"
 #include "machine/loader.h"
 
 enum { MAX_SLOTS = 32 };
@@ -39,7 +40,8 @@ struct Peripherals {
     GPtrArray *made; /* VirtioDevice, in the order of their making */
     VirtioDevice *slots[MAX_SLOTS];
     unsigned slot_count;
-    GPtrArray *pci_devices; /* VirtioDevice */
+    GPtrArray *pci_devices;   /* VirtioDevice, in order */
+    GPtrArray *pci_functions; /* Device: what they look like on the bus, once plugged in */
 };
 
 /* ---- Host ends -------------------------------------------------------------------------------- */
@@ -371,26 +373,29 @@ static bool make_device(Peripherals *p, const char *text, GError **err)
     if (!class) {
         return false;
     }
-    if (is_pci) {
-        return stag_error(err, "-device %s: the machine '%s' has no PCI", name, p->board->name);
-    }
-    if (!p->slot_count) {
+    if (!is_pci && !p->slot_count) {
         return stag_error(err, "-device %s: the machine '%s' has no place for it", name,
                           p->board->name);
     }
     g_autofree char *bus = props_find(rest, "bus");
-    int slot = choose_slot(p, bus, name, err);
+    int slot = is_pci ? 0 : choose_slot(p, bus, name, err);
     if (slot < 0) {
         return false;
     }
     GError *problem = NULL;
-    p->slots[slot] = virtio_new(class, rest, NULL, 0, &p->env, &problem);
-    if (!p->slots[slot]) {
+    VirtioDevice *d = virtio_new(class, rest, is_pci ? virtio_pci_props : NULL,
+                                 is_pci ? virtio_pci_prop_count : 0, &p->env, &problem);
+    if (!d) {
         stag_error(err, "-device %s: %s", name, problem->message);
         g_error_free(problem);
         return false;
     }
-    g_ptr_array_add(p->made, p->slots[slot]);
+    g_ptr_array_add(p->made, d);
+    if (is_pci) {
+        g_ptr_array_add(p->pci_devices, d);
+    } else {
+        p->slots[slot] = d;
+    }
     return true;
 }
 
@@ -430,7 +435,8 @@ Peripherals *peripherals_new(const MachineOptions *options, const Board *board, 
     p->shared = g_ptr_array_new_with_free_func(close_char);
     p->monitors = g_ptr_array_new();
     p->made = g_ptr_array_new();
-    p->pci_devices = g_ptr_array_new();
+    p->pci_devices = g_ptr_array_new_with_free_func((GDestroyNotify)virtio_free);
+    p->pci_functions = g_ptr_array_new_with_free_func((GDestroyNotify)device_free);
     p->slot_count = board_mmio_slots(board);
     g_assert(p->slot_count <= MAX_SLOTS);
     g_autoptr(GPtrArray) disks = g_ptr_array_new_with_free_func(g_free);
@@ -453,16 +459,39 @@ static void warn_unused(const HostKind *kind)
     }
 }
 
-bool peripherals_plug(Peripherals *p, const BoardDevices *devices G_GNUC_UNUSED,
-                      GError **err G_GNUC_UNUSED)
+static bool plug_pci(Peripherals *p, VirtioDevice *d, PciBus *bus, GError **err)
 {
+    GError *problem = NULL;
+    if (!bus) {
+        return stag_error(err, "-device %s-pci: the machine '%s' has no PCI", d->class->name,
+                          p->board->name);
+    }
+    Device *function = virtio_pci_plug(d, bus, &problem);
+    if (!function) {
+        stag_error(err, "-device %s-pci: %s", d->class->name, problem->message);
+        g_error_free(problem);
+        return false;
+    }
+    g_ptr_array_add(p->pci_functions, function);
+    return true;
+}
+
+bool peripherals_plug(Peripherals *p, const BoardDevices *devices, GError **err)
+{
+    PciBus *bus = board_devices_pci(devices);
+    for (unsigned i = 0; i < p->pci_devices->len; i++) {
+        if (!plug_pci(p, p->pci_devices->pdata[i], bus, err)) {
+            return false;
+        }
+    }
     warn_unused(&p->drives);
     warn_unused(&p->chars);
     return true;
 }
 
-void peripherals_unplug(Peripherals *p G_GNUC_UNUSED)
+void peripherals_unplug(Peripherals *p)
 {
+    g_ptr_array_set_size(p->pci_functions, 0);
 }
 
 void peripherals_free(Peripherals *p)
@@ -473,6 +502,7 @@ void peripherals_free(Peripherals *p)
     for (unsigned n = 0; n < p->slot_count; n++) {
         virtio_free(p->slots[n]);
     }
+    g_ptr_array_unref(p->pci_functions);
     g_ptr_array_unref(p->pci_devices);
     g_ptr_array_unref(p->made);
     close_ends(&p->drives);
@@ -483,8 +513,9 @@ void peripherals_free(Peripherals *p)
     g_free(p);
 }
 
-void peripherals_reset(Peripherals *p G_GNUC_UNUSED)
+void peripherals_reset(Peripherals *p)
 {
+    g_ptr_array_foreach(p->pci_functions, (GFunc)(void (*)(void))device_reset, NULL);
 }
 
 VirtioDevice *peripherals_slot(const Peripherals *p, unsigned n)
@@ -531,6 +562,13 @@ void peripherals_info_devices(Peripherals *p, GString *out)
                                    p->slots[n]->class->name);
             virtio_info(p->slots[n], out);
         }
+    }
+    for (unsigned i = 0; i < p->pci_functions->len; i++) {
+        const PciDevice *function = p->pci_functions->pdata[i];
+        VirtioDevice *d = p->pci_devices->pdata[i];
+        g_string_append_printf(out, "pcie.0, addr %02x.0: %s-pci\n", function->slot,
+                               d->class->name);
+        virtio_info(d, out);
     }
 }
 
@@ -601,7 +639,8 @@ bool peripherals_print_device(const char *name, FILE *out, GError **err)
     if (!class) {
         return false;
     }
-    g_autofree PropDesc *props = virtio_props(class, NULL, 0, &count);
+    g_autofree PropDesc *props = virtio_props(class, is_pci ? virtio_pci_props : NULL,
+                                              is_pci ? virtio_pci_prop_count : 0, &count);
     fprintf(out, "%s: %s\n", name, class->help);
     props_print(props, count, out);
     return true;

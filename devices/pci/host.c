@@ -182,14 +182,13 @@ bool pci_bus_add(PciBus *bus, PciDevice *d, int slot, GError **err)
         for (slot = 0; slot < PCI_SLOTS && bus->slots[slot]; slot++) {
         }
         if (slot == PCI_SLOTS) {
-            return stag_error(err, "%s: all %u slots of the PCI bus are taken", d->dev.name,
-                              PCI_SLOTS);
+            return stag_error(err, "all %u slots of the PCI bus are taken", PCI_SLOTS);
         }
     }
     g_assert(slot < PCI_SLOTS);
     if (bus->slots[slot]) {
-        return stag_error(err, "%s: slot %x of the PCI bus is taken by %s", d->dev.name,
-                          (unsigned)slot, bus->slots[slot]->dev.name);
+        return stag_error(err, "slot %x of the PCI bus is taken by %s", (unsigned)slot,
+                          bus->slots[slot]->dev.name);
     }
     d->bus = bus;
     d->slot = (unsigned)slot;
@@ -263,7 +262,7 @@ static bool host_init(Device *d, const void *config, GError **err)
     bus->pio = (PciWindow){bus, true, 0};
     bus->high_size = c->high_size;
     device_make_outputs(d, PCI_PINS);
-    bus->root = (PciDevice *)device_new(&pci_root_class, "pcie.0/00.0", NULL, err);
+    bus->root = (PciDevice *)device_new(&pci_root_class, "the host bridge", NULL, err);
     return bus->root && pci_bus_add(bus, bus->root, 0, err);
 }
 

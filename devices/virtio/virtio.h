@@ -155,7 +155,8 @@ struct VirtioDevice {
     struct {
         char *addr;
         u64 vectors;
-        bool disable_legacy, disable_modern, multifunction;
+        unsigned disable_legacy;
+        bool disable_modern, multifunction;
         char *romfile;
     } pci;
 
@@ -174,6 +175,8 @@ struct VirtioDevice {
      * changed. The isr bit is set already. */
     void (*interrupt)(void *opaque, int queue);
     void *interrupt_opaque;
+    /* The bus keeps the device from memory (PCI: no bus mastering): queues are left alone. */
+    bool no_dma;
 };
 
 /* Makes a device from the text behind its name in -device ("drive=d0,serial=1"; NULL: none).
@@ -297,11 +300,11 @@ static inline bool virtio_has(const VirtioDevice *d, unsigned feature)
     return d->negotiated >> feature & 1;
 }
 
-/* DRIVER_OK is set and the device works: queues may be used. */
+/* DRIVER_OK is set, the device works and reaches memory: queues may be used. */
 static inline bool virtio_running(const VirtioDevice *d)
 {
     return (d->status & (VIRTIO_DRIVER_OK | VIRTIO_NEEDS_RESET)) == VIRTIO_DRIVER_OK &&
-           !d->resetting;
+           !d->resetting && !d->no_dma;
 }
 
 /* The configuration space changed: generation and interrupt. */

@@ -176,6 +176,50 @@ def linux_gzip(emulator):
         check(console.wait() == 0, console, "poweroff should end it with status 0")
 
 
+def initrd_with(folder, files):
+    """The guest's initramfs with further files, {name in the guest: file here}, in `folder`."""
+    more = initramfs.Archive()
+    for name, path in files.items():
+        more.add(name, path)
+    path = os.path.join(folder, "initramfs")
+    with open(guest("initramfs.cpio.gz"), "rb") as first, open(path, "wb") as out:
+        out.write(first.read() + more.bytes())
+    return path
+
+
+PCI_LIST = "for d in /sys/bus/pci/devices/*; do echo \"${d##*/} $(cat $d/vendor $d/device $d/class | tr '\\n' ' ')\"; done"
+
+
+@case
+def pci(emulator):
+    """Linux finds what stands on the PCI bus, and works with a virtio device there, also after a restart."""
+    devices = ["-device", "virtio-rng-pci,disable-legacy=on,addr=0x5", "-device", "virtio-rng-pci,disable-legacy=on"]
+    with tempfile.TemporaryDirectory() as folder:
+        initrd = initrd_with(folder, {"/virtio_rng.ko": guest("modules/virtio_rng.ko")})
+        with Console(emulator.linux(*devices, initrd=initrd)) as console:
+            for last in (False, True):
+                console.expect(INIT)
+                console.expect(PROMPT)
+                listing = console.run(PCI_LIST)
+                for line in ("0000:00:00.0 0x1b36 0x0008 0x060000", "0000:00:01.0 0x1af4 0x1044 0x00ff00",
+                             "0000:00:05.0 0x1af4 0x1044 0x00ff00"):
+                    check(line in listing, console, f"PCI should have {line}")
+                check(len(re.findall(r"^0000:", listing, re.M)) == 3, console, "there should be three PCI functions")
+                console.run("insmod /virtio_rng.ko")
+                for slot in ("01", "05"):
+                    check("virtio_rng" in console.run(f"ls -l /sys/bus/pci/devices/0000:00:{slot}.0/virtio*/driver"),
+                          console, f"the device in slot {slot} should have a driver")
+                check("virtio_rng" in console.run("cat /sys/class/misc/hw_random/rng_current"), console,
+                      "the kernel should have chosen a virtio-rng")
+                count = console.run("dd if=/dev/hwrng bs=512 count=64 2>/dev/null | wc -c")
+                check(re.search(r"^32768\s*$", count, re.M), console, "64 blocks should come from the virtio-rng")
+                # Slot 1's INTA is number 33, slot 5's as well.
+                check(re.search(r"^\s*\d+:\s+[1-9]\d*\s+.*PLIC.* 33 .*virtio\d", console.run("cat /proc/interrupts"), re.M),
+                      console, "interrupts should have come by wire 33")
+                console.send("poweroff\n" if last else "reboot\n")
+            check(console.wait() == 0, console, "poweroff should end it with status 0")
+
+
 @case
 def no_reboot(emulator):
     """-no-reboot turns the guest's reboot into an end with status 0."""

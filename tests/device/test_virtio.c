@@ -1,6 +1,6 @@
 /*
- * Virtio as a driver sees it: negotiation and rings through the registers of the mmio transport,
- * with a class made for the test, whose device copies what it is given; then what is true of every
+ * Virtio as a driver sees it: negotiation and rings through the registers of a transport, mmio or
+ * PCI, with a class made for the test, whose device copies what it is given; then what is true of every
  * class; then each class. Tests that a driver's way of using rings must not change run over all
  * ways.
  */
@@ -577,7 +577,7 @@ START_TEST(reset_in_mid_flight)
             driver_reset(d);
             break;
         case 1: /* the machine's */
-            device_reset(d->slot);
+            driver_machine_reset(d);
             break;
         default: /* the queue's */
             driver_write(d, 0x30, 1);
@@ -1328,14 +1328,18 @@ START_TEST(console_resizes)
 }
 END_TEST
 
-int main(void)
+/* test_device_virtio [pci]: over the mmio transport, or over PCI. */
+int main(int argc, char **argv)
 {
+    driver_over_pci = argc > 1 && strcmp(argv[1], "pci") == 0;
     Suite *s = suite_create("virtio");
     TCase *t = tcase_create("transport");
-    tcase_add_test(t, registers);
+    if (!driver_over_pci) { /* test_pci.c has the other's */
+        tcase_add_test(t, registers);
+        tcase_add_test(t, queue_setup);
+    }
     tcase_add_test(t, configuration);
     tcase_add_test(t, negotiation);
-    tcase_add_test(t, queue_setup);
     tcase_add_test(t, without_version_1);
     suite_add_tcase(s, t);
 

@@ -24,6 +24,8 @@ enum {
 
 enum { NEXT = 1, WRITE = 2, INDIRECT = 4, AVAIL = 1 << 7, USED = 1 << 15 };
 
+bool driver_over_pci;
+
 /* ---- The machine ---------------------------------------------------------------------------- */
 
 static void on_line(void *opaque, unsigned n G_GNUC_UNUSED, bool level)
@@ -48,6 +50,10 @@ Driver *driver_new(const VirtioClass *class, const char *text, const VirtioEnv *
     if (!d->virtio) {
         g_error("%s", err->message);
     }
+    if (driver_over_pci) {
+        driver_pci_open(d);
+        return d;
+    }
     d->slot = device_new(&virtio_mmio_class, "slot", d->virtio, &err);
     g_assert(d->slot && device_attach(d->slot, d->bus, DRIVER_MMIO, &err));
     device_connect(d->slot, 0, (IrqLine){on_line, d, 0});
@@ -56,6 +62,9 @@ Driver *driver_new(const VirtioClass *class, const char *text, const VirtioEnv *
 
 void driver_free(Driver *d)
 {
+    if (d->pci) {
+        driver_pci_close(d);
+    }
     device_free(d->slot);
     virtio_free(d->virtio);
     bus_free(d->bus);
@@ -99,22 +108,31 @@ u64 driver_alloc(Driver *d, u64 size)
 
 u32 driver_read(Driver *d, unsigned reg)
 {
-    return (u32)driver_load(d, DRIVER_MMIO + reg, 4);
+    return d->pci ? driver_pci_read(d, reg, 4) : (u32)driver_load(d, DRIVER_MMIO + reg, 4);
 }
 
 void driver_write(Driver *d, unsigned reg, u32 value)
 {
-    driver_store(d, DRIVER_MMIO + reg, 4, value);
+    if (d->pci) {
+        driver_pci_write(d, reg, 4, value);
+    } else {
+        driver_store(d, DRIVER_MMIO + reg, 4, value);
+    }
 }
 
 u32 driver_config(Driver *d, unsigned offset, unsigned size)
 {
-    return (u32)driver_load(d, DRIVER_MMIO + REG_CONFIG + offset, size);
+    return d->pci ? driver_pci_read(d, REG_CONFIG + offset, size)
+                  : (u32)driver_load(d, DRIVER_MMIO + REG_CONFIG + offset, size);
 }
 
 void driver_set_config(Driver *d, unsigned offset, unsigned size, u32 value)
 {
-    driver_store(d, DRIVER_MMIO + REG_CONFIG + offset, size, value);
+    if (d->pci) {
+        driver_pci_write(d, REG_CONFIG + offset, size, value);
+    } else {
+        driver_store(d, DRIVER_MMIO + REG_CONFIG + offset, size, value);
+    }
 }
 
 /* ---- Negotiation ---------------------------------------------------------------------------- */
@@ -156,6 +174,14 @@ void driver_go(Driver *d)
 void driver_reset(Driver *d)
 {
     driver_write(d, REG_STATUS, 0);
+}
+
+void driver_machine_reset(Driver *d)
+{
+    device_reset(d->pci ? driver_pci_function(d) : d->slot);
+    if (d->pci) {
+        driver_pci_set_up(d);
+    }
 }
 
 bool driver_is_broken(Driver *d)

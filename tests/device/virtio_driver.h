@@ -11,7 +11,11 @@
 
 enum { DRIVER_RAM = 0x80000000, DRIVER_RAM_SIZE = 16 << 20, DRIVER_MMIO = 0x10001000 };
 
+/* Drivers reach their devices over PCI from now on. */
+extern bool driver_over_pci;
+
 typedef struct Driver {
+    struct DriverPci *pci; /* NULL: mmio */
     Bus *bus;
     VirtioDevice *virtio;
     Device *slot;
@@ -46,6 +50,7 @@ typedef struct Ring {
 Driver *driver_new(const VirtioClass *class, const char *text, const VirtioEnv *env);
 void driver_free(Driver *d);
 
+/* Registers by their offsets in the mmio transport; over PCI, those that have their like there. */
 u32 driver_read(Driver *d, unsigned reg);
 void driver_write(Driver *d, unsigned reg, u32 value);
 u64 driver_offered(Driver *d);
@@ -56,6 +61,8 @@ void driver_set_config(Driver *d, unsigned offset, unsigned size, u32 value);
 bool driver_negotiate(Driver *d, u64 wanted);
 void driver_go(Driver *d);
 void driver_reset(Driver *d);
+/* Power off and on, and what firmware does then. */
+void driver_machine_reset(Driver *d);
 bool driver_is_broken(Driver *d);
 /* Reads and acknowledges what the interrupt is about. */
 u32 driver_ack(Driver *d);
@@ -82,5 +89,17 @@ void ring_interrupts(Ring *r, bool on);
 /* All of it for one buffer: add, kick, and wait up to 5 seconds (other threads and the main loop
  * run meanwhile) until it is used. Returns the length. */
 u32 ring_do(Ring *r, const Piece *pieces, unsigned out, unsigned in);
+
+/* ---- virtio_driver_pci.c: the device is the function in slot 1 ---- */
+
+void driver_pci_open(Driver *d);
+void driver_pci_close(Driver *d);
+u32 driver_pci_read(Driver *d, unsigned reg, unsigned size);
+void driver_pci_write(Driver *d, unsigned reg, unsigned size, u32 value);
+/* Writes the command register; the function begins with memory and bus mastering on. */
+void driver_pci_command(Driver *d, u16 command);
+/* Finds the structures and switches the function on, as after a reset. */
+void driver_pci_set_up(Driver *d);
+Device *driver_pci_function(Driver *d);
 
 #endif

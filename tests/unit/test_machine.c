@@ -172,6 +172,7 @@ START_TEST(options_help)
         {"-chardev help", "socket"}, {"-device help", "virtio-rng-pci"},
         {"-drive help", "cache=<"}, {"-device virtconsole,help", "chardev=<"},
         {"-device virtio-rng-device,help", "max-bytes=<"}, {"-device loader,help", "cpu-num"},
+        {"-device virtio-rng-pci,help", "addr=<"},
     };
     for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
         Cli cli;
@@ -775,6 +776,14 @@ START_TEST(refusals)
         {"-device loader,addr=0,data=1,data-len=4", "does not fit"},
         {"-device loader,addr=0,cpu-num=1", "no hart"},
         {"-device loader,file=/dev/null,addr=0x80100000", "empty"},
+        {"-device virtio-rng-pci,addr=20", "no PCI slot"},
+        {"-device virtio-rng-pci,addr=0", "the host bridge"},
+        {"-device virtio-rng-pci,addr=1 -device virtio-rng-pci,addr=1", "taken"},
+        {"-device virtio-rng-pci,bus=pci.1", "pcie.0"},
+        {"-device virtio-rng-pci,disable-legacy=off", "disable-legacy"},
+        {"-device virtio-rng-pci,disable-modern=on", "disable-modern"},
+        {"-device virtio-rng-pci,romfile=x", "romfile"},
+        {"-device virtio-rng-pci -M spike -bios none", "no PCI"},
         {"-signature /nonexistent/file -no-reboot -M nothing", "machine"},
     };
     for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
