@@ -7,7 +7,17 @@
 enum { MAX_REPORTS = 12 }; /* in one test */
 
 ulong check_about;
-static unsigned checks, failures, reports;
+static unsigned checks, failures, reports, output_lock;
+
+void put_lock(void)
+{
+    UNTIL(!__atomic_exchange_n(&output_lock, 1, __ATOMIC_ACQUIRE));
+}
+
+void put_unlock(void)
+{
+    RELEASE(&output_lock, 0);
+}
 
 void put_text(const char *text)
 {
@@ -18,7 +28,7 @@ void put_text(const char *text)
     }
 }
 
-static void put_number(unsigned n)
+void put_number(unsigned n)
 {
     char digits[12];
     unsigned i = sizeof(digits);
@@ -53,14 +63,15 @@ static void put_place(const char *file, int line)
 
 void check_eq(const char *file, int line, const char *what, ulong got, ulong want)
 {
-    checks++;
+    ADD(&checks, 1);
     if (got == want) {
         return;
     }
-    failures++;
-    if (++reports > MAX_REPORTS) {
+    ADD(&failures, 1);
+    if (ADD(&reports, 1) >= MAX_REPORTS) {
         return;
     }
+    put_lock();
     put_text("FAIL ");
     put_place(file, line);
     put_text(": ");
@@ -74,12 +85,17 @@ void check_eq(const char *file, int line, const char *what, ulong got, ulong wan
         put_hex(check_about);
         put_text(")");
     }
+    if (hart_id()) {
+        put_text(" on hart ");
+        put_number(hart_id());
+    }
     put_text("\n");
+    put_unlock();
 }
 
 void count_checks(unsigned n)
 {
-    checks += n;
+    ADD(&checks, n);
 }
 
 void run_test(const char *name, void (*test)(void))
@@ -132,22 +148,20 @@ void panic(ulong cause, ulong epc, ulong tval)
 /* ---- Snippets ---------------------------------------------------------------------------------
  */
 
-Context context;
+Context contexts[MAX_HARTS];
 bool run_vectored, run_with_mie, run_mprv;
 u32 run_instret;
-void enter(Context *context);
+void enter(Context *of_hart);
 
 asm(".pushsection .snippets, \"ax\"\n.balign 4096\n.global insn_buffer\ninsn_buffer: .space "
     "4096\n.popsection");
 
-Trap run(unsigned mode, const void *pc, ulong a0, ulong a1)
+static Trap run_context(unsigned mode, const void *pc)
 {
     ulong status = csr_read(CSR_MSTATUS) & ~(MSTATUS_MPP | MSTATUS_MPIE | MSTATUS_MPRV);
     csr_write(CSR_MSTATUS, status | (ulong)mode << 11 | (run_with_mie ? MSTATUS_MPIE : 0));
     csr_write(CSR_STVEC, (ulong)s_vectors | run_vectored);
     csr_write(CSR_MEPC, pc);
-    context.x[10] = a0;
-    context.x[11] = a1;
     csr_write(CSR_MTVEC, (ulong)trap_vectors | run_vectored);
     ulong before = csr_read(CSR_MINSTRET);
     enter(&context);
@@ -176,6 +190,18 @@ Trap run(unsigned mode, const void *pc, ulong a0, ulong a1)
         t.vector = (unsigned)offset / 4;
     }
     return t;
+}
+
+Trap run(unsigned mode, const void *pc, ulong a0, ulong a1)
+{
+    context.x[10] = a0;
+    context.x[11] = a1;
+    return run_context(mode, pc);
+}
+
+Trap resume(Trap t)
+{
+    return run_context(t.from, (const void *)t.epc);
 }
 
 Trap run_insn(unsigned mode, u32 insn, ulong a0, ulong a1)
@@ -292,11 +318,17 @@ u64 mtime(void)
     return (u64)high << 32 | low;
 }
 
+void set_mtimecmp_of(unsigned hart, u64 when)
+{
+    volatile u32 *mtimecmp = CLINT_MTIMECMP + 2 * hart;
+    mtimecmp[1] = 0xffffffff;
+    mtimecmp[0] = (u32)when;
+    mtimecmp[1] = (u32)(when >> 32);
+}
+
 void set_mtimecmp(u64 when)
 {
-    CLINT_MTIMECMP[1] = 0xffffffff;
-    CLINT_MTIMECMP[0] = (u32)when;
-    CLINT_MTIMECMP[1] = (u32)(when >> 32);
+    set_mtimecmp_of(0, when);
 }
 
 void menvcfg_set(u64 bits)
@@ -386,6 +418,82 @@ void guest_init(void)
 {
     free_pages();
     pmp_open();
+}
+
+/* ---- Several harts ----------------------------------------------------------------------------- */
+
+unsigned harts = 1;
+static unsigned counted, working, done, waiting, generation;
+static void (*job)(unsigned hart);
+static unsigned jobs; /* so far, and in the low bits for how many harts the last one is */
+
+void harts_start(unsigned need)
+{
+    /* A hart that is not there has no msip. Those that are leave it set until they have all been counted. */
+    while (harts < MAX_HARTS && (CLINT_MSIP[harts] = 1, CLINT_MSIP[harts] & 1)) {
+        harts++;
+    }
+    RELEASE(&counted, 1);
+    put_number(harts);
+    put_text(" harts\n");
+    if (harts < need) {
+        put_text("FAIL too few harts: -smp\n");
+        failures++;
+        finish();
+    }
+}
+
+void barrier(void)
+{
+    unsigned now = ACQUIRE(&generation);
+    if (ADD(&waiting, 1) + 1 == working) {
+        waiting = 0;
+        RELEASE(&generation, now + 1);
+    } else {
+        UNTIL(ACQUIRE(&generation) != now);
+    }
+}
+
+void on_harts(unsigned n, void (*work)(unsigned hart))
+{
+    working = n;
+    done = 0;
+    job = work;
+    RELEASE(&jobs, (jobs / 16 + 1) * 16 + n);
+    for (unsigned hart = 1; hart < n; hart++) {
+        CLINT_MSIP[hart] = 1;
+    }
+    work(0);
+    UNTIL(ACQUIRE(&done) == n - 1);
+}
+
+void hart_main(unsigned hart);
+void hart_main(unsigned hart)
+{
+    pmp_open();
+    UNTIL(ACQUIRE(&counted));
+    for (unsigned last = 0;;) {
+        csr_write(CSR_MIE, 1 << IRQ_MSI);
+        while (!(csr_read(CSR_MIP) & 1 << IRQ_MSI)) {
+            wait_for_interrupt();
+        }
+        CLINT_MSIP[hart] = 0;
+        unsigned now = ACQUIRE(&jobs);
+        if (now == last || hart >= now % 16) { /* woken for nothing */
+            continue;
+        }
+        last = now;
+        csr_write(CSR_MIE, 0);
+        job(hart);
+        CLINT_MSIP[hart] = 0;
+        ADD(&done, 1);
+    }
+}
+
+unsigned rounds(unsigned n)
+{
+    unsigned scale = *SCALE;
+    return scale ? n * scale : n;
 }
 
 void *memset(void *to, int byte, __SIZE_TYPE__ size)

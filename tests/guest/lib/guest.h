@@ -20,10 +20,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "limits.h"
+
 typedef uint8_t u8;
 typedef uint16_t u16;
 typedef uint32_t u32;
 typedef uint64_t u64;
+typedef int8_t s8;
 typedef unsigned long ulong; /* XLEN bits */
 
 #define XLEN __riscv_xlen
@@ -190,6 +193,7 @@ void menvcfg_clear(u64 bits);
 typedef struct Context {
     ulong x[32];  /* x[0] is not used */
     ulong vector; /* of trap_vectors */
+    ulong sp;     /* the controller's, meanwhile */
 } Context;
 
 typedef struct Trap {
@@ -200,7 +204,9 @@ typedef struct Trap {
     ulong a0, a1;    /* as the snippet left them */
 } Trap;
 
-extern Context context;   /* of the last run; set other registers than a0 and a1 before run() */
+/* The hart's own, of its last run; set other registers than a0 and a1 before run() */
+extern Context contexts[MAX_HARTS];
+#define context contexts[hart_id()]
 extern bool run_vectored; /* mtvec's and stvec's mode for run() */
 extern bool run_mprv;     /* mstatus.MPRV at the end of the last run */
 extern bool run_with_mie; /* mstatus.MIE = 1 in the snippet */
@@ -208,8 +214,10 @@ extern u32 run_instret;   /* instructions of the last run, and a constant for th
 extern char trap_vectors[], s_vectors[], snippets[], snippets_end[], image_end[];
 
 /* Runs code at pc in `mode` with a0 and a1 until it traps. The other bits of mstatus are the
- * caller's. */
+ * caller's. Harts may run at the same time; the variables above are for programs of one hart. */
 Trap run(unsigned mode, const void *pc, ulong a0, ulong a1);
+/* Goes on behind an interrupt, or retries what trapped, with the registers as in `context`. */
+Trap resume(Trap t);
 
 void expect_trap(const char *file, int line, Trap t, ulong cause, ulong epc, ulong tval);
 #define EXPECT_TRAP(t, cause, epc, tval)                                                           \
@@ -308,7 +316,7 @@ static inline void fence_address_asid(ulong va, ulong asid)
  */
 
 #define FINISHER ((volatile u32 *)0x100000)
-#define CLINT_MSIP ((volatile u32 *)0x2000000)
+#define CLINT_MSIP ((volatile u32 *)0x2000000) /* of hart 0; the others' follow */
 #define CLINT_MTIMECMP ((volatile u32 *)0x2004000)
 #define CLINT_MTIME ((volatile u32 *)0x200bff8)
 #define PLIC_PRIORITY(irq) ((volatile u32 *)(ulong)(0xc000000 + 4 * (irq)))
@@ -320,7 +328,8 @@ static inline void fence_address_asid(ulong va, ulong asid)
 enum { UART_IRQ = 10 };
 #define HOLE ((ulong)0x5000000) /* nothing is there */
 u64 mtime(void);
-void set_mtimecmp(u64 when);
+void set_mtimecmp(u64 when); /* hart 0's */
+void set_mtimecmp_of(unsigned hart, u64 when);
 
 /* PMP entry i: pmpcfg byte and pmpaddr register. */
 enum { PMP_R = 1, PMP_W = 2, PMP_X = 4, PMP_TOR = 8, PMP_NA4 = 16, PMP_NAPOT = 24, PMP_L = 128 };
@@ -328,6 +337,68 @@ void pmp_set(unsigned i, u8 cfg, ulong addr);
 u8 pmp_cfg(unsigned i);
 ulong pmp_addr(unsigned i);
 void pmp_open(void); /* entry 0: everything to everybody */
+
+/* ---- Several harts -----------------------------------------------------------------------------
+ *
+ * Hart 0 is in main(), the others sleep. on_harts() has a function run on several at once:
+ *
+ *     static void work(unsigned hart) { ... barrier(); ... }
+ *     int main(void) { harts_start(2); RUN(test); return 0; }     // test() calls on_harts(2, work)
+ *
+ * A hart starts with an open PMP, mstatus.MIE = 0 and, but for hart 0, mie = 0 and no software interrupt. A function may leave
+ * mie and its own software interrupt as it likes, but nobody sends one to a hart that may have returned.
+ */
+
+static inline unsigned hart_id(void)
+{
+    return (unsigned)csr_read(CSR_MHARTID);
+}
+extern unsigned harts; /* that there are, at most MAX_HARTS */
+/* main() calls it first of all. The program fails if there are fewer than `need`. */
+void harts_start(unsigned need);
+void on_harts(unsigned n, void (*work)(unsigned hart)); /* on harts 0 to n - 1; returns when all have */
+void barrier(void);                                     /* of the harts that on_harts() started */
+/* Rounds of a loop: so many, times the word that `-device loader,addr=0x8f000000,data=N,data-len=4` leaves. */
+#define SCALE ((volatile u32 *)0x8f000000)
+unsigned rounds(unsigned n);
+
+void put_number(unsigned n);
+void put_lock(void); /* around several put_*() that belong together */
+void put_unlock(void);
+
+/* A random number; each hart has a state of its own, never 0. */
+static inline u32 random_next(u32 *state)
+{
+    u32 x = *state;
+    x ^= x << 13;
+    x ^= x >> 17;
+    x ^= x << 5;
+    return *state = x;
+}
+
+#define ACQUIRE(p) __atomic_load_n(p, __ATOMIC_ACQUIRE)
+#define RELEASE(p, v) __atomic_store_n(p, v, __ATOMIC_RELEASE)
+#define RELAXED(p) __atomic_load_n(p, __ATOMIC_RELAXED)
+#define ADD(p, v) __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST)
+static inline void pause(void)
+{
+    asm volatile(".word 0x0100000f" ::: "memory");
+}
+static inline void fence_rw_rw(void)
+{
+    asm volatile("fence rw, rw" ::: "memory");
+}
+static inline void wait_for_interrupt(void)
+{
+    asm volatile("wfi" ::: "memory");
+}
+/* Waits until condition holds. */
+#define UNTIL(condition)                                                                           \
+    do {                                                                                           \
+        while (!(condition)) {                                                                     \
+            pause();                                                                               \
+        }                                                                                          \
+    } while (0)
 
 void *memset(void *to, int byte, __SIZE_TYPE__ size);
 void *memcpy(void *to, const void *from, __SIZE_TYPE__ size);

@@ -1,4 +1,6 @@
-# Start-up, and the switch between the controller and the code under test (see guest.h: run()).
+# Start-up of all harts, and the switch between the controller and the code under test (see guest.h: run()).
+
+#include "limits.h"
 
 #if __riscv_xlen == 64
 #define LOAD ld
@@ -13,6 +15,8 @@
     .section .text.start, "ax"
     .global _start
 _start:
+    csrr t0, mhartid
+    bnez t0, other_hart
     .option push
     .option norelax
     la gp, __global_pointer$
@@ -32,11 +36,42 @@ _start:
     call main
     tail finish
 
+# The other harts wait for hart 0's software interrupt (see guest.h: harts_start()), so that a program for one hart
+# never meets them.
+other_hart:
+    li t1, MAX_HARTS
+    bgeu t0, t1, 2f
+    li t1, 1 << 3           # software interrupt: it only wakes, since mstatus.MIE is 0
+    csrw mie, t1
+1:  wfi
+    csrr t1, mip
+    andi t1, t1, 1 << 3
+    beqz t1, 1b
+    .option push
+    .option norelax
+    la gp, __global_pointer$
+    .option pop
+    la t1, controller_trap
+    csrw mtvec, t1
+    li t1, 0x6000           # FS: on
+    csrs mstatus, t1
+    la sp, stack_top
+    slli t1, t0, STACK_SHIFT
+    add sp, sp, t1
+    mv a0, t0
+    tail hart_main
+2:  csrw mie, zero
+    wfi
+    j 2b
+
     .text
 # Traps of the controller itself: nothing is expected there.
     .balign 4
 controller_trap:
     la sp, stack_top
+    csrr a0, mhartid
+    slli a0, a0, STACK_SHIFT
+    add sp, sp, a0
     csrr a0, mcause
     csrr a1, mepc
     csrr a2, mtval
@@ -61,8 +96,7 @@ enter:
     STORE s9, 12 * BYTES(sp)
     STORE s10, 13 * BYTES(sp)
     STORE s11, 14 * BYTES(sp)
-    la t0, controller_sp
-    STORE sp, (t0)
+    STORE sp, 33 * BYTES(a0)
     csrw mscratch, a0
     .altmacro
     .macro load_reg n
@@ -123,8 +157,7 @@ trapped:
     STORE t0, 10 * BYTES(a0)
     la t0, controller_trap
     csrw mtvec, t0
-    la t0, controller_sp
-    LOAD sp, (t0)
+    LOAD sp, 33 * BYTES(a0)
     LOAD ra, 0 * BYTES(sp)
     LOAD gp, 1 * BYTES(sp)
     LOAD tp, 2 * BYTES(sp)
@@ -154,8 +187,3 @@ s_vectors:
     ecall
     .endr
     .option pop
-
-    .bss
-    .balign 8
-controller_sp:
-    .dword 0
