@@ -420,8 +420,8 @@ static void no_memory(void)
         fence_all();
         EXPECT_ACCESS_FAULT(PRIV_S, access, VA);
         EXPECT_ACCESS_FAULT(PRIV_S, access, VA + 2 * LEVEL_SIZE(LEVELS - 1));
-        /* The highest physical page, beyond 4 GiB on RV32 too. */
-        map(root, VA, 0, PTE_KERNEL | ((((u64)1 << (IS64 ? 44 : 22)) - 1) << 10));
+        /* The highest physical page; on RV32 the last one below PCI's window, beyond 4 GiB too. */
+        map(root, VA, 0, PTE_KERNEL | ((IS64 ? ((u64)1 << 44) - 1 : 0x2fffff) << 10));
         fence_all();
         EXPECT_ACCESS_FAULT(PRIV_S, access, VA);
 #if XLEN == 32
