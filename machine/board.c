@@ -15,24 +15,33 @@
 #include "devices/plic.h"
 #include "devices/sifive_test.h"
 #include "devices/uart16550.h"
+#include "devices/virtio/button.h"
 #include "devices/virtio/mmio.h"
 
-/* QEMU's virt, address for address and interrupt for interrupt. The tree's nodes come out in the
- * reverse order, which is the order in which a guest finds them. */
+/* QEMU's virt, address for address and interrupt for interrupt; and a power button, which QEMU's
+ * has not, where nothing is there. The tree's nodes come out in the reverse order, which is the
+ * order in which a guest finds them. */
 static const BoardDevice virt_devices[] = {
-    {"sifive,clint0", 0x02000000, 0},     {"sifive,plic-1.0.0", 0x0c000000, 0},
-    {"virtio,mmio", 0x10001000, 1},       {"virtio,mmio", 0x10002000, 2},
-    {"virtio,mmio", 0x10003000, 3},       {"virtio,mmio", 0x10004000, 4},
-    {"virtio,mmio", 0x10005000, 5},       {"virtio,mmio", 0x10006000, 6},
-    {"virtio,mmio", 0x10007000, 7},       {"virtio,mmio", 0x10008000, 8},
-    {"pci-host-ecam-generic", 0x30000000, 32},
-    {"sifive,test0", 0x00100000, 0},      {"ns16550a", 0x10000000, 10},
-    {"google,goldfish-rtc", 0x00101000, 11},
+    {"sifive,clint0", 0x02000000, 0, NULL},
+    {"sifive,plic-1.0.0", 0x0c000000, 0, NULL},
+    {"virtio,mmio", 0x10009000, 9, &virtio_button_class},
+    {"virtio,mmio", 0x10001000, 1, NULL},
+    {"virtio,mmio", 0x10002000, 2, NULL},
+    {"virtio,mmio", 0x10003000, 3, NULL},
+    {"virtio,mmio", 0x10004000, 4, NULL},
+    {"virtio,mmio", 0x10005000, 5, NULL},
+    {"virtio,mmio", 0x10006000, 6, NULL},
+    {"virtio,mmio", 0x10007000, 7, NULL},
+    {"virtio,mmio", 0x10008000, 8, NULL},
+    {"pci-host-ecam-generic", 0x30000000, 32, NULL},
+    {"sifive,test0", 0x00100000, 0, NULL},
+    {"ns16550a", 0x10000000, 10, NULL},
+    {"google,goldfish-rtc", 0x00101000, 11, NULL},
 };
 
 static const BoardDevice spike_devices[] = {
-    {"sifive,clint0", 0x02000000, 0},
-    {"ucb,htif0", 0, 0},
+    {"sifive,clint0", 0x02000000, 0, NULL},
+    {"ucb,htif0", 0, 0, NULL},
 };
 
 const Board boards[] = {
@@ -83,6 +92,7 @@ const Board *board_find(const char *name, GError **err)
 
 typedef struct BoardSlot {
     const BoardDevice *row;
+    VirtioDevice *held; /* what is built into a slot of virtio-mmio */
     Device *device;
     u64 base;
 } BoardSlot;
@@ -171,21 +181,31 @@ static bool is_compatible(const DeviceClass *class, const char *compatible)
     return g_strv_contains(class->compatible, compatible);
 }
 
+static bool is_free_slot(const BoardDevice *row)
+{
+    return is_compatible(&virtio_mmio_class, row->compatible) && !row->holds;
+}
+
 unsigned board_mmio_slots(const Board *board)
 {
     unsigned n = 0;
     for (unsigned i = 0; i < board->device_count; i++) {
-        n += is_compatible(&virtio_mmio_class, board->devices[i].compatible);
+        n += is_free_slot(&board->devices[i]);
     }
     return n;
 }
 
 /* A slot's configuration is the device in it. */
-static VirtioDevice *virtio_in_slot(const BoardDevices *b, const BoardSlot *slot)
+static VirtioDevice *virtio_in_slot(const BoardDevices *b, BoardSlot *slot)
 {
     unsigned n = 0;
+    if (slot->row->holds) {
+        VirtioEnv env = {.bus = b->env.bus};
+        slot->held = virtio_new(slot->row->holds, NULL, NULL, 0, &env, NULL);
+        return slot->held;
+    }
     for (const BoardSlot *s = b->slots; s < slot; s++) {
-        n += s->device->class == &virtio_mmio_class;
+        n += is_free_slot(s->row);
     }
     return b->env.virtio_slot ? b->env.virtio_slot(b->env.opaque, n) : NULL;
 }
@@ -291,6 +311,7 @@ void board_devices_free(BoardDevices *b)
             if (b->slots[i].device) {
                 device_free(b->slots[i].device);
             }
+            virtio_free(b->slots[i].held);
         }
         g_free(b->slots);
         g_free(b);
@@ -332,6 +353,16 @@ PciBus *board_devices_pci(const BoardDevices *b)
         }
     }
     return NULL;
+}
+
+bool board_devices_press_power(const BoardDevices *b)
+{
+    for (unsigned i = 0; i < b->board->device_count; i++) {
+        if (b->slots[i].row->holds == &virtio_button_class) {
+            return virtio_button_press(b->slots[i].held);
+        }
+    }
+    return false;
 }
 
 /* ---- The device tree ------------------------------------------------------------------------ */

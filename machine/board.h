@@ -18,6 +18,7 @@ typedef struct BoardDevice {
     const char *compatible;
     u64 base; /* 0: HTIF, whose place the program decides */
     u32 irq;  /* PLIC source of its first interrupt output; 0: not through the PLIC */
+    const VirtioClass *holds; /* a virtio-mmio slot: what is built into it; NULL: it is free */
 } BoardDevice;
 
 typedef struct Board {
@@ -34,7 +35,7 @@ extern const Board boards[];
 extern const unsigned board_count;
 /* NULL with a sentence that lists the boards. */
 const Board *board_find(const char *name, GError **err);
-/* How many slots for virtio-mmio devices it has, numbered in the order of its table. */
+/* How many free slots for virtio-mmio devices it has, numbered in the order of its table. */
 unsigned board_mmio_slots(const Board *board);
 
 /* What the devices are connected to. `opaque` is passed to all callbacks. */
@@ -71,6 +72,8 @@ PciBus *board_devices_pci(const BoardDevices *devices);
 /* For the monitor: device n in the order of the table and its place; NULL beyond the last. `irq` is
  * its first PLIC source, 0: none. */
 Device *board_devices_get(const BoardDevices *devices, unsigned n, u32 *irq);
+/* Presses the power button. False: there is none, or the guest has no driver for it. Any thread. */
+bool board_devices_press_power(const BoardDevices *devices);
 /* The HTIF device, or NULL. */
 Device *board_devices_htif(const BoardDevices *devices, u64 *page);
 

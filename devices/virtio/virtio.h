@@ -47,6 +47,7 @@ enum VirtioId { /* chapter 5 */
                 VIRTIO_ID_CONSOLE = 3,
                 VIRTIO_ID_RNG = 4,
                 VIRTIO_ID_BALLOON = 5,
+                VIRTIO_ID_INPUT = 18,
 };
 
 enum VirtioStatus { /* 2.1 */

@@ -18,6 +18,7 @@
 #include "devices/char.h"
 #include "devices/virtio/balloon.h"
 #include "devices/virtio/console.h"
+#include "devices/virtio/button.h"
 #include "devices/virtio/devices.h"
 #include "tests/device/virtio_driver.h"
 
@@ -905,6 +906,71 @@ START_TEST(rng_rate)
 }
 END_TEST
 
+/* ---- The power button ----------------------------------------------------------------------- */
+
+static void assert_config(Driver *d, u8 select, u8 subselect, const void *data, u8 size)
+{
+    driver_set_config(d, 0, 1, select);
+    driver_set_config(d, 1, 1, subselect);
+    ck_assert_uint_eq(driver_config(d, 2, 1), size);
+    for (unsigned i = 0; i < 128; i++) {
+        ck_assert_uint_eq(driver_config(d, 8 + i, 1), i < size ? ((const u8 *)data)[i] : 0);
+    }
+}
+
+START_TEST(button)
+{
+    static const u8 keys[15] = {[116 / 8] = 1 << 116 % 8}, ids[8] = {6, 0, 0, 0, 0, 0, 1, 0};
+    static const u64 events[] = {0x1 | 116 << 16 | (u64)1 << 32, 0, 0x1 | 116 << 16, 0};
+    Driver *d = driver_new(&virtio_button_class, "packed=on", NULL);
+    ck_assert_uint_eq(driver_read(d, 8), VIRTIO_ID_INPUT);
+    ck_assert(!virtio_button_press(d->virtio)); /* nobody there */
+    assert_config(d, 1, 0, "Power Button", 12);
+    assert_config(d, 3, 0, ids, 8);
+    assert_config(d, 0x11, 1, keys, 15);
+    for (unsigned subselect = 0; subselect < 32; subselect++) {
+        assert_config(d, 0x10, subselect, NULL, 0);
+        if (subselect != 1) {
+            assert_config(d, 0x11, subselect, NULL, 0);
+        }
+        assert_config(d, 0x12, subselect, NULL, 0);
+    }
+    ck_assert(driver_negotiate(d, BIT(VERSION_1) | ways[_i].features));
+    Ring *r = ring_new(d, 0, 8), *status = ring_new(d, 1, 8);
+    r->indirect = ways[_i].indirect;
+    ck_assert(!virtio_button_press(d->virtio));
+    driver_go(d);
+    /* Buffers come one by one, and are used in order. */
+    u64 at = driver_alloc(d, 64);
+    u16 id;
+    u32 len;
+    ck_assert(virtio_button_press(d->virtio));
+    ck_assert(virtio_button_press(d->virtio)); /* the same, still */
+    for (unsigned i = 0; i < 4; i++) {
+        ck_assert_uint_eq(ring_do(r, (Piece[]){{at + 8 * i, 8}}, 0, 1), 8);
+        ck_assert_uint_eq(driver_load(d, at + 8 * i, 8), events[i]);
+    }
+    for (unsigned i = 0; i < 6; i++) {
+        ring_add(r, (Piece[]){{at + 8 * i, 8}}, 0, 1);
+        driver_store(d, at + 8 * i, 8, ~(u64)0);
+    }
+    ring_kick(r);
+    ck_assert(!ring_get(r, &id, &len));
+    driver_ack(d);
+    ck_assert(virtio_button_press(d->virtio));
+    ck_assert(d->line);
+    for (unsigned i = 0; i < 6; i++) {
+        ck_assert(ring_get(r, &id, &len) == (i < 4));
+        ck_assert_uint_eq(driver_load(d, at + 8 * i, 8), i < 4 ? events[i] : ~(u64)0);
+    }
+    ck_assert_uint_eq(ring_do(status, (Piece[]){{at, 8}}, 1, 0), 0);
+    driver_reset(d);
+    ck_assert(!virtio_button_press(d->virtio));
+    ring_free(status);
+    finish(d, r);
+}
+END_TEST
+
 /* ---- virtio-balloon ------------------------------------------------------------------------- */
 
 START_TEST(bus_discards)
@@ -1363,6 +1429,7 @@ int main(int argc, char **argv)
     tcase_add_test(t, misspelt_property);
     tcase_add_loop_test(t, rng_fills, 0, n);
     tcase_add_test(t, rng_rate);
+    tcase_add_loop_test(t, button, 0, n);
     tcase_add_test(t, bus_discards);
     tcase_add_loop_test(t, balloon_inflates, 0, n);
     tcase_add_loop_test(t, balloon_reports, 3, 5);
