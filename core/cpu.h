@@ -49,7 +49,15 @@ enum {
     PENDING_STOP = 1 << 1,      /* the run loop must return (reset, shutdown, debugger) */
     PENDING_TIMER = 1 << 2,     /* a timer deadline of this hart may have passed */
     PENDING_FLUSH = 1 << 3,     /* the translator wants this hart outside generated code */
+    PENDING_PAUSE = 1 << 4,     /* the run loop must stop until it may go on (debugger, monitor) */
 };
+
+/* What the thread of a hart is about, so that others know what it takes to be noticed. */
+typedef enum CpuPlace {
+    CPU_OUTSIDE, /* C code that looks at `pending` before it sleeps or enters generated code */
+    CPU_ASLEEP,  /* waiting, or about to wait, for `pending` to change */
+    CPU_INSIDE,  /* generated code may be running: only a signal makes it look */
+} CpuPlace;
 
 enum { CPU_FRAME_WORDS = 4096 + 16 };
 
@@ -99,8 +107,9 @@ struct CpuState {
     u64 res_value;
     u8 res_size_log2;
 
-    /* Any thread. Written with atomic or, then cpu_kick() if it is another thread. */
+    /* Any thread. Written by cpu_post(). */
     _Atomic u32 pending;
+    _Atomic u32 place; /* CpuPlace; written by the hart's thread, read by any */
     /* Interrupt lines driven by devices: bits as in mip (MSIP 3, MTIP 7, SEIP 9, MEIP 11, STIP 5).
      */
     _Atomic u64 irq_lines;
@@ -159,11 +168,12 @@ static inline bool cpu_trap(CpuState *cpu, u64 cause, u64 value)
     return false;
 }
 
-/* Any thread: raises bits of `pending` and makes the hart see them soon. */
+/* Any thread: raises bits of `pending` and makes the hart see them soon. (Whoever raised them
+ * before has seen to that already.) */
 static inline void cpu_post(CpuState *cpu, u32 pending_bits)
 {
-    atomic_fetch_or(&cpu->pending, pending_bits);
-    if (cpu->kick) {
+    const u32 before = atomic_fetch_or(&cpu->pending, pending_bits);
+    if ((before & pending_bits) != pending_bits && cpu->kick) {
         cpu->kick(cpu);
     }
 }

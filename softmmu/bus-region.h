@@ -11,6 +11,9 @@ typedef struct BusRegion {
     Region r;          /* first: a Region of the bus is a BusRegion */
     u32 first_page;    /* all pages of memory of a bus are numbered through, from 0 */
     _Atomic u64 *code; /* memory: one bit a page: holds translated code */
+    /* Memory, for each page: the harts (by bits) that may have write entries for it, or be about to
+     * write to it without. */
+    _Atomic u32 *writers;
 } BusRegion;
 
 /* The region of memory (RAM or ROM) that holds pa, or NULL. Regions of memory begin and end at
@@ -29,6 +32,11 @@ static inline u32 bus_region_page(const BusRegion *m, u64 pa)
 }
 
 bool bus_region_is_code(const BusRegion *m, u64 pa);
+
+static inline _Atomic u32 *bus_region_writers(const BusRegion *m, u64 pa)
+{
+    return &m->writers[(pa - m->r.base) >> 12];
+}
 
 /* Calls the dirty callback if pa's page holds translated code. */
 void bus_report_write(Bus *bus, const BusRegion *m, u64 pa);

@@ -33,6 +33,7 @@ static void region_free(gpointer p)
     if (b->code) {
         guest_memory_free(b->r.host, b->r.size);
         g_free((void *)b->code);
+        g_free((void *)b->writers);
     }
     g_free(b);
 }
@@ -147,6 +148,7 @@ Region *bus_add_memory(Bus *bus, const char *name, RegionKind kind, u64 base, u6
     b->r = (Region){.name = name, .kind = kind, .base = base, .size = size, .host = host};
     b->first_page = (u32)bus->pages;
     b->code = g_malloc0((size / PAGE + 63) / 64 * sizeof(u64));
+    b->writers = g_malloc0(size / PAGE * sizeof(u32));
     bus->pages += size / PAGE;
     g_ptr_array_insert(bus->regions, (int)at, b);
     if (kind == REGION_RAM && (!bus->main || bus->main->r.size < size)) {
@@ -203,6 +205,12 @@ void bus_set_code_page(Bus *bus, u64 pa, bool is_code)
     }
 }
 
+u32 bus_take_writers(Bus *bus, u64 pa, u32 harts)
+{
+    BusRegion *m = bus_memory_at(bus, pa);
+    return m ? atomic_fetch_and(bus_region_writers(m, pa), ~harts) & harts : 0;
+}
+
 bool bus_is_code_page(Bus *bus, u64 pa)
 {
     BusRegion *m = bus_memory_at(bus, pa);
@@ -222,9 +230,12 @@ void bus_report_write(Bus *bus, const BusRegion *m, u64 pa)
     }
 }
 
-/* Reports the pages of [pa, pa + len), which lies in m; len > 0. */
+/* Reports the pages of [pa, pa + len), which lies in m and has just been written; len > 0. The
+ * translator marks a page before it reads it, and here the mark is read after the bytes have been
+ * written: one of the two sees what the other did. */
 static void report_range(Bus *bus, const BusRegion *m, u64 pa, u64 len)
 {
+    atomic_thread_fence(memory_order_seq_cst);
     u64 last = pa + (len - 1);
     for (u64 page = ALIGN_DOWN(pa, PAGE);; page += PAGE) {
         bus_report_write(bus, m, page);

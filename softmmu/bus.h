@@ -75,10 +75,14 @@ void bus_dma_dirty(Bus *bus, u64 pa, u64 len);
 u64 bus_discard(Bus *bus, u64 pa, u64 len);
 
 /* Code pages: a page of memory that holds translated code is marked, so that DMA (and harts,
- * through the softmmu) report writes to it. One callback per bus, owned by the translator; any
- * thread may call it. */
+ * through the softmmu) report writes to it, before or after the bytes are there. One callback per
+ * bus, owned by the translator; any thread may call it. */
 void bus_set_code_page(Bus *bus, u64 pa, bool is_code);
 bool bus_is_code_page(Bus *bus, u64 pa);
+/* Which of `harts` (bits by CpuState.index) may have write entries for pa's page: whoever has just
+ * marked the page has to have them dropped. They are not named again until they make new ones. */
+enum { BUS_MAX_HARTS = 32 };
+u32 bus_take_writers(Bus *bus, u64 pa, u32 harts);
 void bus_set_dirty_callback(Bus *bus, void (*fn)(void *opaque, u64 page_pa), void *opaque);
 
 #endif

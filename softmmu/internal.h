@@ -101,6 +101,10 @@ struct Mmu {
     u64 va_mask; /* the bits that an address has */
     View *view;  /* current */
 
+    /* Since the last mmu_safepoint() this hart may have written to pages for which it has no write
+     * entry now. */
+    bool wrote_unlisted;
+
     u64 use_count;
     View *last_user_view; /* the one in which the hart was in U mode last */
     u8 *reservation; /* the tables of all views */
@@ -151,8 +155,8 @@ void views_release(Mmu *mmu);
 View *view_select(Mmu *mmu);
 
 /* Remembers that the page of va, translated by t, is page `page` of memory at `host`: for reading,
- * and if `write`, for writing. */
-void view_fill_data(Mmu *mmu, View *v, u64 va, u32 page, u8 *host, const Translation *t,
+ * and if `write`, for writing. False: there can be no entry. */
+bool view_fill_data(Mmu *mmu, View *v, u64 va, u32 page, u8 *host, const Translation *t,
                     bool write);
 void view_fill_exec(Mmu *mmu, View *v, const FetchEntry *f, u64 entry);
 /* Removes entries of kind NODE_* for a page of va. */

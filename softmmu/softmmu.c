@@ -143,6 +143,19 @@ typedef struct Target {
     u8 *host;          /* of pa, if memory */
 } Target;
 
+/* Notes that this hart writes to pa's page, by an entry or without. The translator marks a page as
+ * code first and then asks for its writers; here the mark is read after this. So one of the two
+ * sees what the other did: either there will be no entry, or the hart is asked to drop it, and
+ * counts as one that may write until it has (core/exec/exec.c). */
+static void become_writer(const Mmu *mmu, const BusRegion *m, u64 pa)
+{
+    _Atomic u32 *writers = bus_region_writers(m, pa);
+    const u32 bit = (u32)1 << mmu->cpu->index % BUS_MAX_HARTS;
+    if (!(atomic_load(writers) & bit)) {
+        atomic_fetch_or(writers, bit);
+    }
+}
+
 /* Translates `len` bytes at va, all in one page, for data accesses; reports a store to a page with
  * code; fills the tables. */
 static WalkResult resolve(Mmu *mmu, u64 va, u64 len, Access access, u8 pmp_need, Target *out)
@@ -165,10 +178,12 @@ static WalkResult resolve(Mmu *mmu, u64 va, u64 len, Access access, u8 pmp_need,
         return WALK_OK;
     }
     out->host = bus_region_host(m, t.pa);
+    bool listed = false;
     if (access == ACCESS_STORE) {
         if (m->r.kind != REGION_RAM) {
             return WALK_ACCESS_FAULT;
         }
+        become_writer(mmu, m, t.pa);
         bus_report_write(mmu->bus, m, t.pa);
     }
     if (mmu->view != &mmu->views[VIEW_SCRATCH]) {
@@ -176,12 +191,18 @@ static WalkResult resolve(Mmu *mmu, u64 va, u64 len, Access access, u8 pmp_need,
         u8 pmp = pmp_permissions(&mmu->pmp, ALIGN_DOWN(t.pa, VIEW_PAGE_SIZE), VIEW_PAGE_SIZE, priv,
                                  &partial);
         bool read = t.readable && (pmp & PMP_R);
-        bool write = read && t.writable && (pmp & PMP_W) && m->r.kind == REGION_RAM &&
-                     !bus_region_is_code(m, t.pa);
-        if (read) {
-            view_fill_data(mmu, mmu->view, va, bus_region_page(m, t.pa),
-                           out->host - (va & PAGE_MASK), &t, write);
+        bool write = read && t.writable && (pmp & PMP_W) && m->r.kind == REGION_RAM;
+        if (write) {
+            become_writer(mmu, m, t.pa);
+            write = !bus_region_is_code(m, t.pa);
         }
+        if (read) {
+            listed = view_fill_data(mmu, mmu->view, va, bus_region_page(m, t.pa),
+                                    out->host - (va & PAGE_MASK), &t, write) && write;
+        }
+    }
+    if (access == ACCESS_STORE && !listed) {
+        mmu->wrote_unlisted = true;
     }
     return WALK_OK;
 }
@@ -488,7 +509,12 @@ void mmu_drop_exec_entries(CpuState *cpu, u64 page_pa)
 
 bool mmu_drop_write_entries(CpuState *cpu, u64 page_pa)
 {
-    return drop_page_entries(cpu->mmu, page_pa, NODE_WRITE);
+    return drop_page_entries(cpu->mmu, page_pa, NODE_WRITE) || cpu->mmu->wrote_unlisted;
+}
+
+void mmu_safepoint(CpuState *cpu)
+{
+    cpu->mmu->wrote_unlisted = false;
 }
 
 void mmu_drop_all_exec_entries(CpuState *cpu)

@@ -86,8 +86,10 @@ void mmu_set_exec_entry(CpuState *cpu, u64 va, u64 page_pa, const void *desc);
 void mmu_drop_exec_entries(CpuState *cpu, u64 page_pa);
 /* Removes all write entries of this hart, in all views, to page_pa: stores take the slow call and,
  * while the page is a code page of the bus (bus_set_code_page), call the bus's dirty callback.
- * True if there were any. */
+ * True if the hart may have written to the page since its last safepoint. */
 bool mmu_drop_write_entries(CpuState *cpu, u64 page_pa);
+/* The hart is between instructions, and has dropped what it was asked to drop. */
+void mmu_safepoint(CpuState *cpu);
 /* Drops every execute entry of every view of this hart. */
 void mmu_drop_all_exec_entries(CpuState *cpu);
 

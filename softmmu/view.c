@@ -147,6 +147,9 @@ static void drop_node(Mmu *mmu, u32 n)
 {
     Node *d = &mmu->node[n];
     View *v = node_view(mmu, d);
+    if (d->flags & NODE_WRITE) {
+        mmu->wrote_unlisted = true;
+    }
     clear_entries(v, d, NODE_READ | NODE_WRITE | NODE_EXEC);
     v->nodes[node_index(d)] = 0;
     if (d->leaf_log2 > 0) {
@@ -263,21 +266,22 @@ static void set_entry(Mmu *mmu, View *v, Node *d, unsigned table, s64 offset, u8
     }
 }
 
-void view_fill_data(Mmu *mmu, View *v, u64 va, u32 page, u8 *host, const Translation *t,
+bool view_fill_data(Mmu *mmu, View *v, u64 va, u32 page, u8 *host, const Translation *t,
                     bool write)
 {
     if (!view_can_hold(v, va)) {
-        return;
+        return false;
     }
     u64 addend = (u64)(uintptr_t)host - ALIGN_DOWN(va, VIEW_PAGE_SIZE);
     if (addend == 0) {
-        return;
+        return false;
     }
     Node *d = get_node(mmu, v, va, page, t->leaf_log2, t->global);
     set_entry(mmu, v, d, TABLE_READ, VIEW_READ_OFFSET, NODE_READ, addend);
     if (write) {
         set_entry(mmu, v, d, TABLE_WRITE, VIEW_WRITE_OFFSET, NODE_WRITE, addend);
     }
+    return true;
 }
 
 void view_fill_exec(Mmu *mmu, View *v, const FetchEntry *f, u64 entry)

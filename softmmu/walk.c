@@ -193,10 +193,10 @@ WalkResult mmu_walk(Mmu *mmu, u64 va, Access access, u8 priv, Translation *t)
                 return fault(mmu, va, access, false, WALK_ACCESS_FAULT, "the PTE cannot be written",
                              leaf.pte_pa, pte);
             }
-            bus_report_write(mmu->bus, leaf.table, leaf.pte_pa);
             if (!update_pte(&leaf, size, need)) {
                 continue; /* somebody else wrote it */
             }
+            bus_report_write(mmu->bus, leaf.table, leaf.pte_pa);
             pte |= need;
         }
         *t = (Translation){

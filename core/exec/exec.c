@@ -21,11 +21,23 @@
  *
  * The code cache is a ring of regions. When it is full the oldest region's blocks are
  * forgotten: links into them are undone, entry points cleared.
+ *
+ * Several harts (docs/design/threads.md). What is known about code is changed under one lock, while
+ * harts run generated code. So whatever one of them may still be looking at, the code of a region
+ * and the entries of a page, is taken out of everybody's reach first and used again only when all
+ * harts have passed a safepoint since: a moment at which they are outside generated code and know
+ * no address of it. `epoch` counts what was taken out; at a safepoint a hart notes how far it is.
+ * With several harts a region is emptied one ahead of need, so that nobody has to wait; who has to,
+ * is at a safepoint itself and holds no lock.
+ *
+ * A hart's tables belong to its thread. What has to go from them is put on the hart's list, and
+ * gone through at its next safepoint. Until then it may write to a page unnoticed that others have
+ * translated from: it is `late`, and while anybody is, FENCE.I has the pages on its list compared
+ * again.
  */
 #include "core/exec/exec.h"
 
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -41,7 +53,8 @@ typedef struct CodePage CodePage;
 /* An outgoing direct jump of a block, and its place among the jumps that lead to `to`. */
 typedef struct Link {
     CodeLink code;
-    Block *to; /* NULL while unlinked */
+    u32 undone; /* when a jump to another page was unlinked last: the epoch's low half; 0: never */
+    Block *to;  /* NULL while unlinked */
     struct Link *next, **prev;
 } Link;
 
@@ -77,7 +90,10 @@ struct CodePage {
     bool dirty;   /* written since the blocks were last compared; has no execute entries */
     bool waits;   /* entered, but left writable: see above */
     u32 bounces;  /* how often written since bounce_start */
-    u64 bounce_start; /* in instructions of the hart */
+    u64 bounce_start; /* in instructions of all harts */
+    u32 entered_by;   /* harts, by bits, that may have execute entries and were not told to drop them */
+    u64 retired;      /* freed: when */
+    CodePage *next_retired;
 };
 
 /* A page that is written more than BOUNCE_LIMIT times in BOUNCE_WINDOW instructions waits for
@@ -96,6 +112,7 @@ enum {
     PREFAULT = 512 << 10, /* bytes, at a time and ahead of use */
     PREFAULT_HUGE = 2 << 20,
     MAX_CODE_PAGES = 32768,
+    MAX_INSN_BYTES = 4,
 };
 #define ENTRIES_BYTES (MAX_CODE_PAGES * sizeof(CodePageEntries) + PREFAULT_HUGE)
 
@@ -111,15 +128,27 @@ typedef struct CacheRegion {
     u32 *blocks;  /* places of the records, from records.start in words of 8 bytes, in ascending
                      order of Block.start; room for all that can fit */
     _Atomic u32 block_count;
+    u64 retired; /* when it was emptied, if it may still be looked at; else 0 */
 } CacheRegion;
+
+/* ExecHart.epoch of a hart that is outside generated code and will look at its list before it
+ * enters. */
+#define EPOCH_OUTSIDE (~(u64)0)
 
 typedef struct ExecHart {
     CpuState *cpu;
-    pthread_t thread; /* that is in exec_run */
+    Exec *exec;
+    _Atomic u64 epoch; /* as of its last safepoint */
     IrInsn insns[IR_MAX_INSNS];
+    /* What is being translated: the bytes that the block's hash is of. */
+    u8 bytes[VIEW_PAGE_SIZE], next_bytes[4];
     /* Execute or write entries that other threads want this hart to drop: page addresses. */
     GArray *drop_exec, *drop_write;
+    bool late; /* was running when something was put on drop_write */
 } ExecHart;
+
+/* The hart that this thread runs. */
+static __thread ExecHart *current_hart;
 
 struct Exec {
     ExecOps ops;
@@ -141,12 +170,21 @@ struct Exec {
     CodePageEntries *entries_base;
     Area entries;
     GPtrArray *pages_free;
+    CodePage *pages_retired, **pages_retired_end; /* the oldest first */
     GPtrArray *waiting; /* CodePages with `waits` */
-    _Atomic u32 waiting_count; /* its length, for a look without the lock */
+    _Atomic u32 recheck; /* its length, and how many harts are late: for a look without the lock */
     GPtrArray *harts;
+    ExecHart *hart_of_index[BUS_MAX_HARTS];
+    u32 hart_bits; /* of those that there are */
     GThreadPool *prefaulter;
     u32 miss;
     u64 translated, evictions, flushes; /* for exec_stats */
+
+    _Atomic u64 epoch;
+    /* Harts that wait for others to pass a safepoint. */
+    _Atomic u32 waiters;
+    GMutex wait_lock;
+    GCond passed;
 };
 
 /* --- memory ----------------------------------------------------------------------------------- */
@@ -300,14 +338,113 @@ static u32 entries_address(const CodePage *page)
     return (u32)(uintptr_t)page->entries;
 }
 
+/* --- safepoints ------------------------------------------------------------------------------- */
+
+/* The epoch that harts have to reach before what has just been taken out may be used again. */
+static u64 next_epoch(Exec *exec)
+{
+    return atomic_fetch_add(&exec->epoch, 1) + 1;
+}
+
+static bool has_passed(ExecHart *h, u64 epoch)
+{
+    return h == current_hart || atomic_load(&h->epoch) >= epoch;
+}
+
+/* Whether all harts have passed a safepoint since `epoch`. The one that asks is at one. */
+static bool all_passed(const Exec *exec, u64 epoch)
+{
+    for (unsigned i = 0; i < exec->harts->len; i++) {
+        if (!has_passed(exec->harts->pdata[i], epoch)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Has those who have not pass one soon. */
+static void hurry(const Exec *exec, u64 epoch)
+{
+    for (unsigned i = 0; i < exec->harts->len; i++) {
+        ExecHart *h = exec->harts->pdata[i];
+        if (!has_passed(h, epoch)) {
+            atomic_fetch_or(&h->cpu->pending, PENDING_FLUSH);
+            if (h->cpu->kick) {
+                h->cpu->kick(h->cpu);
+            }
+        }
+    }
+}
+
+static void tell_waiters(Exec *exec)
+{
+    if (atomic_load(&exec->waiters)) {
+        g_mutex_lock(&exec->wait_lock);
+        g_cond_broadcast(&exec->passed);
+        g_mutex_unlock(&exec->wait_lock);
+    }
+}
+
+static void process_dropped(Exec *exec, ExecHart *h);
+
+/* The hart is at a safepoint and stays there. */
+static void stay_outside(Exec *exec, ExecHart *h)
+{
+    if (atomic_load(&h->cpu->pending) & PENDING_FLUSH) {
+        process_dropped(exec, h); /* so whatever comes later comes when it can't write */
+    }
+    mmu_safepoint(h->cpu);
+    atomic_store(&h->epoch, EPOCH_OUTSIDE);
+    tell_waiters(exec);
+}
+
+/* Waits until the others have passed a safepoint, or for a while. Without locks. */
+static void wait_for_others(Exec *exec, ExecHart *h)
+{
+    enum { AT_MOST_US = 2000 };
+    const u64 epoch = atomic_load(&exec->epoch);
+    stay_outside(exec, h);
+    g_mutex_lock(&exec->wait_lock);
+    atomic_fetch_add(&exec->waiters, 1);
+    if (!all_passed(exec, epoch)) {
+        hurry(exec, epoch);
+        g_cond_wait_until(&exec->passed, &exec->wait_lock, g_get_monotonic_time() + AT_MOST_US);
+    }
+    atomic_fetch_sub(&exec->waiters, 1);
+    g_mutex_unlock(&exec->wait_lock);
+}
+
+/* --- links ------------------------------------------------------------------------------------ */
+
 static void unlink_jump(Exec *exec, Link *link)
 {
     const CacheRegion *r = exec->evicting;
     if (!r || link->code.jump < r->code.start || link->code.jump >= r->cold.end) {
         exec->ops.unlink(exec->ops.backend, &link->code);
-    } /* else nobody will jump there any more */
+        if (link->code.expect) {
+            link->undone = MAX((u32)next_epoch(exec), 1);
+        }
+    } /* else nobody who is not there already will jump there */
     LIST_REMOVE(link);
     link->to = NULL;
+}
+
+/* Whether a jump may be linked. Between the comparison of pages and the jump another hart may have
+ * been as long as it likes, so a jump that led to one page must not lead to another before it has
+ * gone on. */
+static bool may_link(const Exec *exec, const Link *link)
+{
+    if (!link->undone) {
+        return true;
+    }
+    const u64 now = atomic_load(&exec->epoch);
+    return all_passed(exec, now - ((u32)now - link->undone)); /* else some other time */
+}
+
+/* What other harts may be reading; what they find by it has been written before. */
+static void set_entry(CodePage *page, u32 offset, u32 entry)
+{
+    __atomic_store_n(&page->entries->entry[offset / 2], entry, __ATOMIC_RELEASE);
 }
 
 /* Cuts a block off from everything that leads to it and that it leads to. Its code stays where it
@@ -322,9 +459,8 @@ static void drop_block(Exec *exec, Block *b)
             unlink_jump(exec, &b->links[i]);
         }
     }
-    u32 *entry = &b->page->entries->entry[b->offset / 2];
-    if (*entry == b->start) {
-        *entry = exec->miss;
+    if (b->page->entries->entry[b->offset / 2] == b->start) {
+        set_entry(b->page, b->offset, exec->miss);
     }
     LIST_REMOVE(b);
     if (b->straddles) {
@@ -349,34 +485,60 @@ static u64 hash_bytes(u64 h, const u8 *p, size_t n)
     return h ^ h >> 32;
 }
 
+static u64 bytes_hash(const u8 *page, const u8 *next_page, u32 offset, u32 bytes)
+{
+    const u32 here = MIN(bytes, (u32)VIEW_PAGE_SIZE - offset);
+    const u64 h = hash_bytes(0, page + offset, here);
+    return here < bytes ? hash_bytes(h, next_page, bytes - here) : h;
+}
+
 static u64 block_hash(const Block *b)
 {
-    size_t here = MIN(b->bytes, VIEW_PAGE_SIZE - b->offset);
-    u64 h = hash_bytes(0, b->page->host + b->offset, here);
-    return b->straddles ? hash_bytes(h, block_tail(b)->page->host, b->bytes - here) : h;
+    return bytes_hash(b->page->host, b->straddles ? block_tail(b)->page->host : NULL, b->offset,
+                      b->bytes);
 }
 
 /* --- pages ------------------------------------------------------------------------------------ */
 
 typedef enum EntryKind { ENTRIES_EXEC, ENTRIES_WRITE } EntryKind;
 
-/* Drops a page's execute or write entries in every hart: at once in the one that runs on this
- * thread, as soon as they leave generated code in the others. */
-static void drop_entries(Exec *exec, u64 pa, EntryKind kind)
+/* Drops execute or write entries of a page in the harts of `who`: at once in the one that runs on
+ * this thread, at their next safepoint in the others. Lock held. */
+static void drop_entries(Exec *exec, u32 who, u64 pa, EntryKind kind)
 {
-    for (unsigned i = 0; i < exec->harts->len; i++) {
-        ExecHart *h = exec->harts->pdata[i];
-        if (pthread_equal(h->thread, pthread_self())) {
+    for (; who; who &= who - 1) {
+        ExecHart *h = exec->hart_of_index[__builtin_ctz(who)];
+        if (!h) {
+            continue;
+        }
+        if (h == current_hart) {
             if (kind == ENTRIES_EXEC) {
                 mmu_drop_exec_entries(h->cpu, pa);
             } else {
                 mmu_drop_write_entries(h->cpu, pa);
             }
-        } else {
-            g_array_append_val(kind == ENTRIES_EXEC ? h->drop_exec : h->drop_write, pa);
-            cpu_post(h->cpu, PENDING_FLUSH);
+            continue;
+        }
+        g_array_append_val(kind == ENTRIES_EXEC ? h->drop_exec : h->drop_write, pa);
+        atomic_fetch_or(&h->cpu->pending, PENDING_FLUSH);
+        /* Execute entries can wait until the hart leaves by itself, as FENCE.I does. */
+        if (kind == ENTRIES_WRITE && atomic_load(&h->epoch) != EPOCH_OUTSIDE) {
+            if (!h->late) {
+                h->late = true;
+                atomic_fetch_add(&exec->recheck, 1);
+            }
+            if (h->cpu->kick) {
+                h->cpu->kick(h->cpu);
+            }
         }
     }
+}
+
+static void drop_exec_entries(Exec *exec, CodePage *page)
+{
+    const u32 who = page->entered_by;
+    page->entered_by = 0;
+    drop_entries(exec, who, page->pa, ENTRIES_EXEC);
 }
 
 static void page_written(void *opaque, u64 pa);
@@ -384,8 +546,8 @@ static void page_written(void *opaque, u64 pa);
 /* A write entry that was there until now may have been used since the page was compared. */
 static void process_dropped(Exec *exec, ExecHart *h)
 {
-    atomic_fetch_and(&h->cpu->pending, ~(u32)PENDING_FLUSH);
     g_rec_mutex_lock(&exec->lock);
+    atomic_fetch_and(&h->cpu->pending, ~(u32)PENDING_FLUSH);
     for (unsigned i = 0; i < h->drop_exec->len; i++) {
         mmu_drop_exec_entries(h->cpu, g_array_index(h->drop_exec, u64, i));
     }
@@ -397,6 +559,10 @@ static void process_dropped(Exec *exec, ExecHart *h)
     }
     g_array_set_size(h->drop_exec, 0);
     g_array_set_size(h->drop_write, 0);
+    if (h->late) {
+        h->late = false;
+        atomic_fetch_sub(&exec->recheck, 1);
+    }
     g_rec_mutex_unlock(&exec->lock);
 }
 
@@ -410,22 +576,33 @@ static void stop_waiting(Exec *exec, CodePage *page)
     if (page->waits) {
         page->waits = false;
         g_ptr_array_remove_fast(exec->waiting, page);
-        atomic_store(&exec->waiting_count, exec->waiting->len);
+        atomic_fetch_sub(&exec->recheck, 1);
     }
 }
 
 static void page_free(Exec *exec, CodePage *page)
 {
-    drop_entries(exec, page->pa, ENTRIES_EXEC);
+    drop_exec_entries(exec, page);
     bus_set_code_page(exec->bus, page->pa, false);
     stop_waiting(exec, page);
-    g_ptr_array_add(exec->pages_free, page);
     g_hash_table_remove(exec->pages, (void *)(uintptr_t)(page->pa >> VIEW_PAGE_SHIFT));
     page->entries = NULL;
+    page->retired = next_epoch(exec);
+    page->next_retired = NULL;
+    *exec->pages_retired_end = page;
+    exec->pages_retired_end = &page->next_retired;
 }
 
-static bool pages_left(const Exec *exec)
+static bool pages_left(Exec *exec)
 {
+    while (exec->pages_retired && all_passed(exec, exec->pages_retired->retired)) {
+        CodePage *page = exec->pages_retired;
+        g_ptr_array_add(exec->pages_free, page);
+        exec->pages_retired = page->next_retired;
+        if (!exec->pages_retired) {
+            exec->pages_retired_end = &exec->pages_retired;
+        }
+    }
     return exec->pages_free->len ||
            exec->entries.used + sizeof(CodePageEntries) <= exec->entries.end;
 }
@@ -452,7 +629,8 @@ static CodePage *page_new(Exec *exec, u64 pa, const u8 *host)
     return page;
 }
 
-/* The bus's dirty callback: somebody is about to write to a page that holds translated code. */
+/* The bus's dirty callback: somebody has written to a page that holds translated code, or is about
+ * to. */
 static void page_written(void *opaque, u64 pa)
 {
     Exec *exec = opaque;
@@ -462,20 +640,29 @@ static void page_written(void *opaque, u64 pa)
     if (page && !page->dirty) {
         page->dirty = true;
         page->bounces++;
-        drop_entries(exec, pa, ENTRIES_EXEC);
+        drop_exec_entries(exec, page);
     }
     g_rec_mutex_unlock(&exec->lock);
 }
 
+static u64 insns_of_all(const Exec *exec)
+{
+    u64 n = 0;
+    for (unsigned i = 0; i < exec->harts->len; i++) {
+        n += cpu_insns(((ExecHart *)exec->harts->pdata[i])->cpu);
+    }
+    return n;
+}
+
 /* Makes a page fit to be entered: its blocks agree with its bytes, and stores to it will be seen
  * (or it waits). */
-static void page_clean(Exec *exec, CpuState *cpu, CodePage *page)
+static void page_clean(Exec *exec, CodePage *page)
 {
     if (!page->dirty && !page->waits) {
         return;
     }
     stop_waiting(exec, page);
-    u64 now = cpu_insns(cpu);
+    u64 now = insns_of_all(exec);
     if (now - page->bounce_start > BOUNCE_WINDOW) {
         page->bounce_start = now;
         page->bounces = 0;
@@ -483,10 +670,11 @@ static void page_clean(Exec *exec, CpuState *cpu, CodePage *page)
     if (page->bounces > BOUNCE_LIMIT) {
         page->waits = true;
         g_ptr_array_add(exec->waiting, page);
-        atomic_store(&exec->waiting_count, exec->waiting->len);
+        atomic_fetch_add(&exec->recheck, 1);
     } else {
         bus_set_code_page(exec->bus, page->pa, true);
-        drop_entries(exec, page->pa, ENTRIES_WRITE);
+        drop_entries(exec, bus_take_writers(exec->bus, page->pa, exec->hart_bits), page->pa,
+                     ENTRIES_WRITE);
     }
     page->dirty = false;
     for (Block *b = page->blocks, *next; b; b = next) {
@@ -503,10 +691,11 @@ static void page_clean(Exec *exec, CpuState *cpu, CodePage *page)
     }
 }
 
-/* Pages that wait are compared again when they are entered next. */
-static void end_waiting(Exec *exec, bool forget_bounces)
+/* Pages that wait, and those that others may have written to unnoticed, are compared again when
+ * they are entered next. */
+static void recheck(Exec *exec, bool forget_bounces)
 {
-    if (!atomic_load(&exec->waiting_count)) {
+    if (!atomic_load(&exec->recheck)) {
         return; /* as nearly always */
     }
     g_rec_mutex_lock(&exec->lock);
@@ -517,7 +706,17 @@ static void end_waiting(Exec *exec, bool forget_bounces)
         if (forget_bounces) {
             page->bounces = 0;
         }
-        drop_entries(exec, page->pa, ENTRIES_EXEC);
+        drop_exec_entries(exec, page);
+    }
+    for (unsigned i = 0; i < exec->harts->len; i++) {
+        const ExecHart *h = exec->harts->pdata[i];
+        for (unsigned k = 0; h->late && k < h->drop_write->len; k++) {
+            CodePage *page = page_find(exec, g_array_index(h->drop_write, u64, k));
+            if (page) {
+                page->dirty = true;
+                drop_exec_entries(exec, page);
+            }
+        }
     }
     g_rec_mutex_unlock(&exec->lock);
 }
@@ -525,31 +724,35 @@ static void end_waiting(Exec *exec, bool forget_bounces)
 void exec_fence_i(Exec *exec, CpuState *cpu)
 {
     (void)cpu;
-    end_waiting(exec, true);
+    recheck(exec, true);
 }
 
 void exec_trap_return(Exec *exec, CpuState *cpu)
 {
     (void)cpu;
-    end_waiting(exec, false);
+    recheck(exec, false);
 }
 
 /* --- the code cache --------------------------------------------------------------------------- */
 
 static void region_reset(CacheRegion *r)
 {
+    atomic_store(&r->block_count, 0);
+    r->retired = 0;
     r->code.used = ALIGN_UP(r->code.start + BLOCK_HEADER, BLOCK_ALIGN);
     r->cold.used = r->cold.start;
     r->records.used = r->records.start;
 }
 
+/* Takes the blocks of a region out of everybody's reach. It keeps its index: a hart that is still in
+ * one of them may fault there. */
 static void region_evict(Exec *exec, CacheRegion *r)
 {
-    if (!r->blocks) {
-        return; /* exec_new failed half-way */
+    u32 count = atomic_load(&r->block_count);
+    if (!count || r->retired) {
+        return;
     }
     exec->evicting = r;
-    u32 count = atomic_load(&r->block_count);
     for (u32 i = 0; i < count; i++) {
         Block *b = region_block(r, i);
         if (b->prev) { /* not dropped already */
@@ -563,21 +766,33 @@ static void region_evict(Exec *exec, CacheRegion *r)
         }
     }
     exec->evicting = NULL;
-    atomic_store(&r->block_count, 0);
+    exec->evictions++;
     exec->last = exec->jumped = NULL;
-    region_reset(r);
+    r->retired = next_epoch(exec);
 }
 
-/* The region to compile into, with `room` bytes free after `used` if that is possible at all. */
-static CacheRegion *region_next(Exec *exec)
+/* Whether the region may be written to: nobody looks any more at what was there. */
+static bool region_ready(const Exec *exec, CacheRegion *r)
 {
-    exec->current = (exec->current + 1) % exec->region_count;
-    CacheRegion *r = &exec->regions[exec->current];
-    if (atomic_load(&r->block_count)) {
-        exec->evictions++;
-        region_evict(exec, r);
+    if (r->retired && all_passed(exec, r->retired)) {
+        region_reset(r);
     }
-    return r;
+    return !r->retired;
+}
+
+/* Goes on to the next region, which is empty. False: not yet. */
+static bool region_next(Exec *exec)
+{
+    const unsigned next = (exec->current + 1) % exec->region_count;
+    region_evict(exec, &exec->regions[next]);
+    if (!region_ready(exec, &exec->regions[next])) {
+        return false;
+    }
+    exec->current = next;
+    if (exec->harts->len > 1) { /* the others have time to pass a safepoint until it is needed */
+        region_evict(exec, &exec->regions[(next + 1) % exec->region_count]);
+    }
+    return true;
 }
 
 void exec_flush(Exec *exec)
@@ -636,6 +851,13 @@ static u64 next_page_va(const Exec *exec, u64 pc)
     return exec->config.xlen == IR_I32 ? (u32)va : va;
 }
 
+/* What find_entry and those below it do not find, and what to do instead. */
+typedef enum Missing {
+    MISSING_NOTHING, /* a trap was taken, or code was thrown away: look again */
+    MISSING_TABLE,   /* no entry may be kept: run the instruction alone */
+    MISSING_ROOM,    /* in the cache: wait for other harts, then look again */
+} Missing;
+
 /* Translates for execution. On a fault the guest's trap is taken (pc is then its handler). */
 static bool fetch_page(Exec *exec, CpuState *cpu, u64 va, MmuFetch *out)
 {
@@ -647,18 +869,23 @@ static bool fetch_page(Exec *exec, CpuState *cpu, u64 va, MmuFetch *out)
     return false;
 }
 
-/* The page that a fetch led to, clean, with an execute entry in the current view. Lock held. */
+/* The page that a fetch led to, clean, with an execute entry in the current view; NULL if there is
+ * no room for one more page. Lock held. */
 static CodePage *enter_page(Exec *exec, CpuState *cpu, u64 va, const MmuFetch *fetch)
 {
     CodePage *page = page_find(exec, fetch->page_pa);
     if (!page) {
         if (!pages_left(exec)) {
             exec_flush(exec);
+            if (!pages_left(exec)) {
+                return NULL;
+            }
         }
         page = page_new(exec, fetch->page_pa, fetch->host);
     }
-    page_clean(exec, cpu, page);
+    page_clean(exec, page);
     if (exec->config.links) {
+        page->entered_by |= (u32)1 << cpu->index % BUS_MAX_HARTS;
         mmu_set_exec_entry(cpu, va, page->pa, page->entries);
     }
     return page;
@@ -710,12 +937,15 @@ static void log_compiled(Exec *exec, const IrBlock *ir, const CompiledBlock *cod
     log_unlock();
 }
 
-/* Compiles IR into the cache, making room if need be. */
+/* Compiles IR into the cache, making room if need be; NULL if others are in the way. */
 static CacheRegion *compile(Exec *exec, const IrBlock *ir, u32 next_page_expected,
                             CompiledBlock *code)
 {
-    CacheRegion *r = &exec->regions[exec->current];
     for (unsigned tries = 0;; tries++) {
+        CacheRegion *r = &exec->regions[exec->current];
+        if (!region_ready(exec, r)) {
+            return NULL;
+        }
         area_prefault(exec, &r->code, PREFAULT);
         area_prefault(exec, &r->cold, PREFAULT);
         area_prefault(exec, &r->records, PREFAULT);
@@ -729,21 +959,26 @@ static CacheRegion *compile(Exec *exec, const IrBlock *ir, u32 next_page_expecte
             return r;
         }
         g_assert(tries < 2); /* an empty region holds any block */
-        r = region_next(exec);
+        if (!region_next(exec)) {
+            return NULL;
+        }
     }
 }
 
 static void set_link(Exec *exec, Link *link, Block *to)
 {
+    if (!may_link(exec, link)) {
+        return;
+    }
     exec->ops.link(exec->ops.backend, &link->code, to->start, entries_address(to->page));
     link->to = to;
     LIST_ADD(to->incoming, link);
 }
 
-/* Writes the record of a block that has just been compiled, and makes it one that can be found.
- * Jumps within the page to blocks that exist are linked. */
+/* Writes the record of a block that has just been compiled from bytes with `hash`, and makes it one
+ * that can be found. Jumps within the page to blocks that exist are linked. */
 static void publish(Exec *exec, CacheRegion *r, const IrBlock *ir, const CompiledBlock *code,
-                    CodePage *page, CodePage *page2)
+                    u64 hash, CodePage *page, CodePage *page2)
 {
     if (page2) {
         Tail *tail = (Tail *)r->records.used;
@@ -765,7 +1000,7 @@ static void publish(Exec *exec, CacheRegion *r, const IrBlock *ir, const Compile
     b->link_count = (u16)code->link_count;
     b->straddles = page2 != NULL;
     b->ungrouped = ir->ungrouped;
-    b->hash = block_hash(b);
+    b->hash = hash;
     LIST_ADD(page->blocks, b);
 
     *(Block **)code_writable(&exec->space, b->start - BLOCK_HEADER) = b;
@@ -776,7 +1011,7 @@ static void publish(Exec *exec, CacheRegion *r, const IrBlock *ir, const Compile
                                 r->code.used + MIN_BLOCK_SIZE), BLOCK_ALIGN);
     r->cold.used = ALIGN_UP(b->cold + b->cold_size, 4);
     if (!b->ungrouped) {
-        page->entries->entry[b->offset / 2] = code->start;
+        set_entry(page, b->offset, code->start);
     }
     exec->last = b;
     exec->translated++;
@@ -784,6 +1019,7 @@ static void publish(Exec *exec, CacheRegion *r, const IrBlock *ir, const Compile
     for (u32 i = 0; i < code->link_count; i++) {
         Link *link = &b->links[i];
         link->code = code->links[i];
+        link->undone = 0;
         link->to = NULL;
         const u32 target = (u32)link->code.target;
         if (target < VIEW_PAGE_SIZE && !link->code.ungrouped && exec->config.links) {
@@ -795,9 +1031,11 @@ static void publish(Exec *exec, CacheRegion *r, const IrBlock *ir, const Compile
     }
 }
 
-/* Makes the block for pc and returns its entry point, 0 if a trap was taken instead, or the
- * instruction has to be run alone (*alone). Lock held. */
-static u32 translate(Exec *exec, ExecHart *h, CodePage *page, u64 pc, bool ungrouped, bool *alone)
+/* Makes the block for pc and returns its entry point, or 0 and what is missing. Lock held. The
+ * bytes are copied first: the page is marked as code, so whoever changes them from now on will say
+ * so, and then the block is compared with the bytes that it was made from. */
+static u32 translate(Exec *exec, ExecHart *h, CodePage *page, u64 pc, bool ungrouped,
+                     Missing *missing)
 {
     CpuState *cpu = h->cpu;
     u32 offset = (u32)(pc & (VIEW_PAGE_SIZE - 1));
@@ -805,7 +1043,9 @@ static u32 translate(Exec *exec, ExecHart *h, CodePage *page, u64 pc, bool ungro
     CodePage *page2 = NULL;
     u64 page_pa = page->pa;
 
-    if (!exec->ops.translate(exec->ops.opaque, page->host, offset, NULL, exec->config.max_insns,
+    memcpy(h->bytes + offset, page->host + offset,
+           MIN(VIEW_PAGE_SIZE - offset, MAX_INSN_BYTES * exec->config.max_insns));
+    if (!exec->ops.translate(exec->ops.opaque, h->bytes, offset, NULL, exec->config.max_insns,
                              &ir)) {
         MmuFetch fetch;
         u64 next_va = next_page_va(exec, pc);
@@ -814,20 +1054,25 @@ static u32 translate(Exec *exec, ExecHart *h, CodePage *page, u64 pc, bool ungro
         }
         /* One frame at both addresses: a block is on the list of a page once. */
         if (fetch.limited || !exec->config.links || fetch.page_pa == page_pa) {
-            *alone = true;
+            *missing = MISSING_TABLE;
             return 0;
         }
         page2 = enter_page(exec, cpu, next_va, &fetch);
         page = page_find(exec, page_pa);
+        if (!page2) {
+            *missing = MISSING_ROOM;
+            return 0;
+        }
         if (!page) { /* entering the second page emptied the cache */
             return 0;
         }
         ir = (IrBlock){.insns = h->insns};
-        exec->ops.translate(exec->ops.opaque, page->host, offset, page2->host, 1, &ir);
+        memcpy(h->next_bytes, page2->host, sizeof(h->next_bytes));
+        exec->ops.translate(exec->ops.opaque, h->bytes, offset, h->next_bytes, 1, &ir);
     }
     ir.ungrouped = ungrouped;
     if (log_on(LOG_IN_ASM | LOG_OP)) {
-        log_block(exec, &ir, page->host, page2 ? page2->host : NULL, pc);
+        log_block(exec, &ir, h->bytes, page2 ? h->next_bytes : NULL, pc);
     }
     check_ir(&ir, "translation");
     opt_fold(&ir); /* the backend passes over what is dead */
@@ -847,10 +1092,15 @@ static u32 translate(Exec *exec, ExecHart *h, CodePage *page, u64 pc, bool ungro
     if (page2) {
         page2->held--;
     }
+    if (!r) {
+        *missing = MISSING_ROOM;
+        return 0;
+    }
     if (log_on(LOG_OP_OPT | LOG_OUT_ASM)) {
         log_compiled(exec, &ir, &code, pc);
     }
-    publish(exec, r, &ir, &code, page, page2);
+    publish(exec, r, &ir, &code, bytes_hash(h->bytes, h->next_bytes, offset, ir.guest_bytes), page,
+            page2);
 
     if (exec->config.perf_map) {
         fprintf(exec->config.perf_map, "%x %x guest_%" PRIx64 "\n", code.start, code.size, pc);
@@ -924,7 +1174,7 @@ static u32 quick_entry(const Exec *exec, CpuState *cpu)
     if (!e) {
         return 0;
     }
-    u32 entry = *(const u32 *)(uintptr_t)(e + 2 * cpu->pc);
+    u32 entry = __atomic_load_n((const u32 *)(uintptr_t)(e + 2 * cpu->pc), __ATOMIC_ACQUIRE);
     return entry == exec->miss ? 0 : entry;
 }
 
@@ -938,11 +1188,14 @@ static CodePage *quick_page(Exec *exec, ExecHart *h)
     }
     const CodePageEntries *entries = (CodePageEntries *)(uintptr_t)(e + 2 * page_base(cpu->pc));
     CodePage *page = &exec->page_records[entries - exec->entries_base];
-    page_clean(exec, cpu, page);
+    page_clean(exec, page);
     return page;
 }
 
-/* Links the jump that ended the last run to the block at `entry`, which it led to. Lock held. */
+/* Links the jump that ended the last run to the block at `entry`, which it led to. Lock held. The
+ * region that the jump was in may have been used again since, and a block be there that has another
+ * jump in its place. That is no harm: what is tested here is all that a link needs to be right, as
+ * jumps to another page compare it with the one they were linked to. */
 static void link_jump(Exec *exec, u32 jump, u32 entry)
 {
     Block *from = exec->jumped;
@@ -958,9 +1211,8 @@ static void link_jump(Exec *exec, u32 jump, u32 entry)
         if (link->code.jump != jump) {
             continue;
         }
-        /* If making `to` emptied the region of the block that jumped, `from` may be another one in
-         * its place, with a jump to somewhere else. */
-        if (((u32)link->code.target & (VIEW_PAGE_SIZE - 1)) != to->offset) {
+        if (((u32)link->code.target & (VIEW_PAGE_SIZE - 1)) != to->offset ||
+            link->code.ungrouped != to->ungrouped) {
             return;
         }
         const bool same_page = link->code.expect == 0;
@@ -987,9 +1239,8 @@ static u32 ungrouped_entry(const Exec *exec, const CodePage *page, u32 offset)
     return exec->miss;
 }
 
-/* The entry point for pc; 0 if a trap was taken or the instruction has to be run alone (*alone).
- * `jump`, if not 0, is linked to it. */
-static u32 find_entry(Exec *exec, ExecHart *h, u32 jump, bool ungrouped, bool *alone)
+/* The entry point for pc, or 0 and what is missing. `jump`, if not 0, is linked to it. */
+static u32 find_entry(Exec *exec, ExecHart *h, u32 jump, bool ungrouped, Missing *missing)
 {
     CpuState *cpu = h->cpu;
     u64 pc = cpu->pc;
@@ -1003,17 +1254,22 @@ static u32 find_entry(Exec *exec, ExecHart *h, u32 jump, bool ungrouped, bool *a
             return 0;
         }
         if (fetch.limited) {
-            *alone = true;
+            *missing = MISSING_TABLE;
             return 0;
         }
         g_rec_mutex_lock(&exec->lock);
         page = enter_page(exec, cpu, pc, &fetch);
+        if (!page) {
+            g_rec_mutex_unlock(&exec->lock);
+            *missing = MISSING_ROOM;
+            return 0;
+        }
     }
     exec->jumped = exec->last;
     const u32 offset = (u32)(pc & (VIEW_PAGE_SIZE - 1));
     u32 entry = ungrouped ? ungrouped_entry(exec, page, offset) : page->entries->entry[offset / 2];
     if (entry == exec->miss) {
-        entry = translate(exec, h, page, pc, ungrouped, alone);
+        entry = translate(exec, h, page, pc, ungrouped, missing);
     }
     if (entry && jump && exec->config.links) {
         link_jump(exec, jump, entry);
@@ -1024,22 +1280,27 @@ static u32 find_entry(Exec *exec, ExecHart *h, u32 jump, bool ungrouped, bool *a
 
 /* A straddling block's second page is not what it was made with: look again. Returns an entry as
  * find_entry. */
-static u32 next_page_changed(Exec *exec, ExecHart *h, bool *alone)
+static u32 next_page_changed(Exec *exec, ExecHart *h, Missing *missing)
 {
     CpuState *cpu = h->cpu;
     u64 next_va = next_page_va(exec, cpu->pc);
     MmuFetch fetch;
 
-    u32 entry = find_entry(exec, h, 0, false, alone);
+    u32 entry = find_entry(exec, h, 0, false, missing);
     if (!entry || !fetch_page(exec, cpu, next_va, &fetch)) {
         return 0;
     }
     if (fetch.limited) {
-        *alone = true;
+        *missing = MISSING_TABLE;
         return 0;
     }
     g_rec_mutex_lock(&exec->lock);
     CodePage *page2 = enter_page(exec, cpu, next_va, &fetch);
+    if (!page2) {
+        g_rec_mutex_unlock(&exec->lock);
+        *missing = MISSING_ROOM;
+        return 0;
+    }
     Block *b = block_at(exec, entry);
     if (b->prev && b->straddles && block_tail(b)->page != page2) {
         drop_block(exec, b);
@@ -1047,7 +1308,7 @@ static u32 next_page_changed(Exec *exec, ExecHart *h, bool *alone)
     g_rec_mutex_unlock(&exec->lock);
     /* The second page's execute entry is back; if the bytes or the page differ there is no block
      * now. */
-    return find_entry(exec, h, 0, false, alone);
+    return find_entry(exec, h, 0, false, missing);
 }
 
 /* --- running ---------------------------------------------------------------------------------- */
@@ -1066,51 +1327,60 @@ static void log_entry(Exec *exec, CpuState *cpu)
     log_unlock();
 }
 
-CpuExit exec_run(Exec *exec, CpuState *cpu, u64 max_insns)
+static CpuExit run(Exec *exec, ExecHart *h, u64 max_insns, bool exact)
 {
-    ExecHart *h = cpu->exec;
+    CpuState *cpu = h->cpu;
     u64 end = max_insns ? cpu_insns(cpu) + max_insns : 0;
     u32 jump = 0;         /* the jump to link to the next block */
     bool changed = false; /* left by EXIT_NEXT_PAGE */
     bool split = false;   /* left by EXIT_SPLIT */
     bool inside = false;  /* left by EXIT_BUDGET: the limit falls into the block at pc */
 
-    h->thread = pthread_self();
     for (;;) {
+        /* A safepoint. What was taken out up to this epoch is on the hart's list if it is in its
+         * tables, and `pending`, which is read after this is written, says so. */
+        atomic_store(&h->epoch, atomic_load(&exec->epoch));
+        if (atomic_load(&cpu->pending) & PENDING_FLUSH) {
+            process_dropped(exec, h);
+            continue;
+        }
+        mmu_safepoint(cpu);
+        tell_waiters(exec);
         u64 left = max_insns ? end - cpu_insns(cpu) : BIG_BUDGET;
         if ((s64)left <= 0) {
             return EXIT_BUDGET;
-        }
-        if (atomic_load(&cpu->pending) & PENDING_FLUSH) {
-            process_dropped(exec, h);
         }
         if (atomic_load(&cpu->pending)) {
             return EXIT_BUDGET;
         }
 
-        bool alone = inside && max_insns;
+        Missing missing = inside && max_insns ? MISSING_TABLE : MISSING_NOTHING;
         inside = false;
         u32 entry = 0;
         if (changed) {
-            entry = next_page_changed(exec, h, &alone);
-        } else if (!alone) {
+            entry = next_page_changed(exec, h, &missing);
+        } else if (missing == MISSING_NOTHING) {
             entry = split ? 0 : quick_entry(exec, cpu);
             if (!entry) {
-                entry = find_entry(exec, h, jump, split, &alone);
+                entry = find_entry(exec, h, jump, split, &missing);
             } else if (jump && exec->config.links) {
                 g_rec_mutex_lock(&exec->lock);
                 link_jump(exec, jump, entry);
                 g_rec_mutex_unlock(&exec->lock);
             }
         }
+        if (!entry && missing == MISSING_ROOM) {
+            wait_for_others(exec, h);
+            continue;
+        }
         changed = split = false;
-        if (!entry && !alone) {
+        if (!entry && missing == MISSING_NOTHING) {
             jump = 0;
             continue; /* a trap was taken: pc is its handler */
         }
 
         CpuExit exit;
-        if (alone) {
+        if (!entry) {
             jump = 0;
             exit = run_alone(exec, h);
         } else {
@@ -1134,6 +1404,9 @@ CpuExit exec_run(Exec *exec, CpuState *cpu, u64 max_insns)
         case EXIT_LINK:
             break;
         case EXIT_BUDGET:
+            if (max_insns && !exact) {
+                return exit;
+            }
             inside = true;
             break;
         case EXIT_TRAP:
@@ -1167,6 +1440,28 @@ CpuExit exec_run(Exec *exec, CpuState *cpu, u64 max_insns)
     }
 }
 
+static CpuExit run_on_this_thread(Exec *exec, CpuState *cpu, u64 max_insns, bool exact)
+{
+    ExecHart *h = cpu->exec;
+    current_hart = h;
+    atomic_store(&cpu->place, CPU_INSIDE);
+    const CpuExit exit = run(exec, h, max_insns, exact);
+    stay_outside(exec, h);
+    atomic_store(&cpu->place, CPU_OUTSIDE);
+    current_hart = NULL;
+    return exit;
+}
+
+CpuExit exec_run(Exec *exec, CpuState *cpu, u64 max_insns)
+{
+    return run_on_this_thread(exec, cpu, max_insns, true);
+}
+
+CpuExit exec_run_slice(Exec *exec, CpuState *cpu, u64 insns)
+{
+    return run_on_this_thread(exec, cpu, insns, false);
+}
+
 /* --- set-up ----------------------------------------------------------------------------------- */
 
 Exec *exec_new(const ExecOps *ops, const ExecConfig *config, const CodeSpace *space, Bus *bus,
@@ -1178,6 +1473,9 @@ Exec *exec_new(const ExecOps *ops, const ExecConfig *config, const CodeSpace *sp
     exec->space = *space;
     exec->bus = bus;
     g_rec_mutex_init(&exec->lock);
+    g_mutex_init(&exec->wait_lock);
+    g_cond_init(&exec->passed);
+    exec->pages_retired_end = &exec->pages_retired;
     exec->pages = g_hash_table_new(NULL, NULL);
     exec->page_records = g_new(CodePage, MAX_CODE_PAGES);
     exec->pages_free = g_ptr_array_new();
@@ -1268,6 +1566,8 @@ void exec_free(Exec *exec)
     g_ptr_array_free(exec->waiting, TRUE);
     g_ptr_array_free(exec->harts, TRUE);
     g_rec_mutex_clear(&exec->lock);
+    g_mutex_clear(&exec->wait_lock);
+    g_cond_clear(&exec->passed);
     g_free(exec);
 }
 
@@ -1275,10 +1575,14 @@ void exec_add_hart(Exec *exec, CpuState *cpu)
 {
     ExecHart *h = g_new0(ExecHart, 1);
     h->cpu = cpu;
-    h->thread = pthread_self();
+    h->exec = exec;
+    h->epoch = EPOCH_OUTSIDE;
     h->drop_exec = g_array_new(FALSE, FALSE, sizeof(u64));
     h->drop_write = g_array_new(FALSE, FALSE, sizeof(u64));
     cpu->exec = h;
+    g_assert(cpu->index < BUS_MAX_HARTS && !exec->hart_of_index[cpu->index]);
+    exec->hart_of_index[cpu->index] = h;
+    exec->hart_bits |= (u32)1 << cpu->index;
     g_ptr_array_add(exec->harts, h);
 }
 
@@ -1286,6 +1590,8 @@ void exec_remove_hart(Exec *exec, CpuState *cpu)
 {
     ExecHart *h = cpu->exec;
     g_ptr_array_remove(exec->harts, h);
+    exec->hart_of_index[cpu->index] = NULL;
+    exec->hart_bits &= ~((u32)1 << cpu->index);
     g_array_free(h->drop_exec, TRUE);
     g_array_free(h->drop_write, TRUE);
     cpu->exec = NULL;

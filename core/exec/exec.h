@@ -5,7 +5,8 @@
  * It knows neither RISC-V nor x86: the machine hands it an ExecOps of callbacks into a frontend and
  * a backend. T0 and T1 differ only there.
  *
- * One Exec serves all harts of a machine; one ExecHart belongs to each hart.
+ * One Exec serves all harts of a machine; one ExecHart belongs to each hart. Harts run on threads of
+ * their own or take turns on one; docs/design/threads.md has the rules.
  */
 #ifndef STAG_CORE_EXEC_EXEC_H
 #define STAG_CORE_EXEC_EXEC_H
@@ -66,8 +67,10 @@ void exec_remove_hart(Exec *exec, CpuState *cpu);
 
 /* Runs the hart on this thread until cpu->pending is nonzero or it halts: returns EXIT_BUDGET (look
  * at pending) or EXIT_HALT. Traps and guards are handled inside. At most `max_insns` instructions
- * when not 0 (rounded up to the end of a block). */
+ * when not 0. */
 CpuExit exec_run(Exec *exec, CpuState *cpu, u64 max_insns);
+/* The same for about `insns` instructions, to the end of a block: for harts that take turns. */
+CpuExit exec_run_slice(Exec *exec, CpuState *cpu, u64 insns);
 
 /* FENCE.I on this hart: from now on it runs what the stores so far have written. */
 void exec_fence_i(Exec *exec, CpuState *cpu);
