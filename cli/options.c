@@ -82,7 +82,9 @@ static bool apply_accel(Cli *cli, const char *value, FILE *out, GError **err)
         } else if (g_str_has_prefix(*p, "one-insn-per-tb=") &&
                    parse_switch(*p + strlen("one-insn-per-tb="), &on)) {
             cli->machine.single_step = on;
-        } else if (strcmp(*p, "thread=single") != 0 && strcmp(*p, "thread=multi") != 0) {
+        } else if (strcmp(*p, "thread=single") == 0 || strcmp(*p, "thread=multi") == 0) {
+            cli->machine.one_thread = strcmp(*p, "thread=single") == 0;
+        } else {
             return stag_error(err, "-accel: there is no property '%s' (-accel help lists them)",
                               *p);
         }
@@ -148,8 +150,9 @@ static bool apply_smp(Cli *cli, const char *value, FILE *out, GError **err)
     if (!g_ascii_isdigit(count[0]) || *end || n == 0) {
         return stag_error(err, "-smp %s: give the number of harts", value);
     }
-    if (n > 1) {
-        return stag_error(err, "-smp %s: Stag runs one hart; leave -smp out", value);
+    if (n > MACHINE_MAX_HARTS) {
+        return stag_error(err, "-smp %s: a machine has %d harts at most", value,
+                          MACHINE_MAX_HARTS);
     }
     cli->machine.harts = (unsigned)n;
     return true;

@@ -27,8 +27,9 @@ typedef struct MachineHart {
     CpuState *cpu;
     u64 reset_pc;
 
-    GThread *thread;
+    GThread *thread; /* NULL for all but the first when they take turns */
     _Atomic pid_t tid; /* host thread id; 0 when it does not run */
+    bool halted;       /* by WFI: nothing to do until an interrupt is pending */
 
     /* Deadlines may be set from any thread, the host timers exist while the hart's thread does. */
     GMutex timer_lock;
@@ -69,7 +70,11 @@ struct Machine {
     bool stopped;    /* by the user; one of the holds */
     u64 stop_time;   /* of the time CSR */
 
-    GMutex request_lock;
+    GMutex request_lock; /* down to `error` */
+    GCond threads_changed;
+    unsigned threads, paused_threads; /* of harts: that there are, that wait in a pause */
+    bool paused;
+    _Atomic u32 wakeups; /* what harts that take turns sleep on */
     MachineRequest request;
     int status;    /* exit status that goes with REQUEST_QUIT */
     GError *error; /* of machine_fail */
@@ -90,7 +95,9 @@ void hart_arm_timer(MachineHart *h, unsigned timer, u64 deadline);
 void hart_set_timecmp(MachineHart *h, u64 ticks);
 /* Runs all harts until there is a request; then none of them runs. */
 void machine_run_harts(Machine *machine);
-/* Main loop's thread: after the first no hart runs guest code, until the second. */
+/* Main loop's thread: after the first no hart runs guest code, and registers are in Hart, until the
+ * second. Interrupts collect. A reset in between ends with the harts paused before their first
+ * instruction. */
 void machine_pause_harts(Machine *machine);
 void machine_resume_harts(Machine *machine);
 /* Any thread: asks for the end or a reset. The first request wins, but an end beats a reset. */

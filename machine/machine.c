@@ -364,6 +364,7 @@ Machine *machine_new(const MachineOptions *options, GError **err)
     Machine *m = g_new0(Machine, 1);
     m->options = options;
     g_mutex_init(&m->request_lock);
+    g_cond_init(&m->threads_changed);
     if (!assemble(m, err)) {
         machine_free(m);
         return NULL;
@@ -406,6 +407,7 @@ void machine_free(Machine *m)
     g_free(m->model);
     g_clear_error(&m->error);
     g_mutex_clear(&m->request_lock);
+    g_cond_clear(&m->threads_changed);
     g_free(m);
 }
 

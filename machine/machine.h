@@ -6,7 +6,7 @@
  *           -> machine_run: load images, reset, one thread per hart, main loop -> exit status
  *
  * The main thread runs glib's main loop (console input, signals). Each hart runs on a thread of its
- * own (run.c).
+ * own, or all take turns on one (run.c).
  */
 #ifndef STAG_MACHINE_MACHINE_H
 #define STAG_MACHINE_MACHINE_H
@@ -39,6 +39,7 @@ typedef struct MachineOptions {
     bool start_stopped;  /* harts wait for `cont` */
 
     bool interp;        /* T0 instead of T1 */
+    bool one_thread;    /* all harts take turns on one host thread */
     u64 code_cache;     /* bytes */
     bool single_step;   /* one instruction a block */
     bool no_reboot;     /* a guest's reset ends the machine */
@@ -46,6 +47,7 @@ typedef struct MachineOptions {
     char *signature;    /* write the kernel's signature there at the end */
 } MachineOptions;
 
+enum { MACHINE_MAX_HARTS = 32 };
 enum { DEFAULT_RAM_MIB = 128, DEFAULT_CODE_CACHE_MIB = 256, MIN_CODE_CACHE_MIB = 1 };
 
 void machine_options_init(MachineOptions *options);

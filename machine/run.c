@@ -1,16 +1,20 @@
 /*
- * Runs the harts: one thread each, a signal to interrupt it wherever it is, host timers for its
- * deadlines.
+ * Runs the harts: one thread each or all on one, a signal to interrupt it wherever it is, host
+ * timers for its deadlines.
  *
- * A hart's thread is in one of three places: in generated code, in C code, or asleep because of
- * WFI. Whoever wants its attention sets bits in cpu->pending and then kicks: sends the thread a
- * signal. In generated code the handler, on the hart's own thread, makes the budget negative, so
- * that the next block leaves. C code looks at `pending` before it enters generated code. Sleep is a
- * futex wait on `pending` itself: a bit that was set before the wait makes it return at once, a
- * later one comes with a signal that interrupts it. So no order of events loses a wake-up.
+ * A hart's thread is in one of three places (CpuPlace): in the translator and generated code, in
+ * other C code, or asleep because of WFI. Whoever wants its attention sets bits in cpu->pending and
+ * then kicks, as the place demands. In generated code it takes a signal, whose handler, on the
+ * hart's own thread, makes the budget negative, so that the next block leaves. Sleep is a futex wait
+ * on `pending` itself: a bit that was set before the wait makes it return at once, a later one comes
+ * with a wake. Other C code looks at `pending` anyway, after it has changed its place. So no order
+ * of events loses a wake-up.
  *
  * The host timers signal the hart's thread directly (SIGEV_THREAD_ID); the handler posts
  * PENDING_TIMER itself.
+ *
+ * Harts that take turns on one thread run for a slice of instructions each; one that has halted is
+ * passed over, and when all have, the thread sleeps.
  */
 #include <errno.h>
 #include <linux/futex.h>
@@ -27,6 +31,7 @@
 #endif
 
 enum { NS_PER_S = 1000000000 };
+enum { SLICE = 20000 }; /* instructions in a turn */
 #define KICK_SIGNAL SIGRTMIN
 
 /* The hart that this thread runs. */
@@ -35,10 +40,12 @@ static __thread CpuState *current;
 static void on_kick(int signal, siginfo_t *info, void *context)
 {
     (void)signal, (void)context;
+    if (info->si_code == SI_TIMER) {
+        CpuState *cpu = info->si_value.sival_ptr;
+        atomic_fetch_or(&cpu->pending, PENDING_TIMER);
+        atomic_fetch_add(&((Machine *)cpu->machine)->wakeups, 1);
+    }
     if (current) {
-        if (info->si_code == SI_TIMER) {
-            atomic_fetch_or(&current->pending, PENDING_TIMER);
-        }
         cpu_stop_budget(current);
     }
 }
@@ -55,14 +62,23 @@ void run_init(void)
 
 void hart_kick(CpuState *cpu)
 {
+    Machine *m = cpu->machine;
     if (cpu == current) {
         cpu_stop_budget(cpu);
         return;
     }
-    MachineHart *h = &((Machine *)cpu->machine)->harts[cpu->index];
-    pid_t tid = atomic_load(&h->tid);
-    if (tid) {
-        syscall(SYS_tgkill, getpid(), tid, KICK_SIGNAL);
+    const CpuPlace place = atomic_load(&cpu->place);
+    if (place == CPU_ASLEEP) {
+        _Atomic u32 *word = m->options->one_thread ? &m->wakeups : &cpu->pending;
+        if (m->options->one_thread) {
+            atomic_fetch_add(word, 1);
+        }
+        syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    } else if (place == CPU_INSIDE) {
+        const pid_t tid = atomic_load(&m->harts[cpu->index].tid);
+        if (tid) {
+            syscall(SYS_tgkill, getpid(), tid, KICK_SIGNAL);
+        }
     }
 }
 
@@ -142,6 +158,7 @@ static bool make_timers(MachineHart *h, GError **err)
     for (unsigned i = 0; i < TIMER_COUNT; i++) {
         struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = KICK_SIGNAL};
         event.sigev_notify_thread_id = gettid();
+        event.sigev_value.sival_ptr = h->cpu;
         if (timer_create(CLOCK_MONOTONIC, &event, &h->timers[i]) != 0) {
             while (i-- > 0) {
                 timer_delete(h->timers[i]);
@@ -169,52 +186,181 @@ static void delete_timers(MachineHart *h)
     g_mutex_unlock(&h->timer_lock);
 }
 
-/* ---- A hart's thread ------------------------------------------------------------------------ */
+/* ---- Threads of harts ----------------------------------------------------------------------- */
 
-/* Sleeps until something is pending that this loop sees to. */
+/* Where a hart's thread stays while somebody wants the harts to pause. */
+static void wait_in_pause(Machine *m)
+{
+    g_mutex_lock(&m->request_lock);
+    m->paused_threads++;
+    g_cond_broadcast(&m->threads_changed);
+    while (m->paused && m->request == REQUEST_NONE) {
+        g_cond_wait(&m->threads_changed, &m->request_lock);
+    }
+    m->paused_threads--;
+    g_mutex_unlock(&m->request_lock);
+}
+
+void machine_pause_harts(Machine *m)
+{
+    g_mutex_lock(&m->request_lock);
+    m->paused = true;
+    g_mutex_unlock(&m->request_lock);
+    for (unsigned i = 0; i < m->hart_count; i++) {
+        cpu_post(m->harts[i].cpu, PENDING_PAUSE);
+    }
+    g_mutex_lock(&m->request_lock);
+    while (m->paused_threads < m->threads) {
+        g_cond_wait(&m->threads_changed, &m->request_lock);
+    }
+    g_mutex_unlock(&m->request_lock);
+}
+
+void machine_resume_harts(Machine *m)
+{
+    g_mutex_lock(&m->request_lock);
+    m->paused = false;
+    g_cond_broadcast(&m->threads_changed);
+    g_mutex_unlock(&m->request_lock);
+}
+
+/* Lets the hart run, for `slice` instructions if that is not 0. False: it has halted and nothing
+ * has woken it. */
+static bool take_turn(MachineHart *h, u64 slice)
+{
+    CpuState *cpu = h->cpu;
+    Exec *exec = h->machine->exec;
+    const u32 see_to = PENDING_INTERRUPT | PENDING_TIMER | PENDING_PAUSE;
+    const u32 seen = atomic_fetch_and(&cpu->pending, ~see_to);
+    if (seen & PENDING_PAUSE) {
+        wait_in_pause(h->machine);
+    }
+    if (seen & PENDING_TIMER) {
+        timer_fired(h);
+    }
+    const bool took = riscv_take_interrupt(cpu);
+    if (h->halted && !took && !riscv_wfi_wakes(cpu)) {
+        return false;
+    }
+    const CpuExit exit = slice ? exec_run_slice(exec, cpu, slice) : exec_run(exec, cpu, 0);
+    h->halted = exit == EXIT_HALT;
+    return true;
+}
+
+static bool stopped(const MachineHart *h)
+{
+    return atomic_load(&h->cpu->pending) & PENDING_STOP;
+}
+
+/* Whether something is pending that take_turn sees to. */
+static bool has_work(const CpuState *cpu)
+{
+    return atomic_load(&cpu->pending) & ~(u32)PENDING_FLUSH;
+}
+
 static void sleep_until_pending(CpuState *cpu)
 {
-    u32 pending = atomic_load(&cpu->pending);
+    atomic_store(&cpu->place, CPU_ASLEEP);
+    const u32 pending = atomic_load(&cpu->pending);
     if (!(pending & ~(u32)PENDING_FLUSH)) {
         syscall(SYS_futex, &cpu->pending, FUTEX_WAIT_PRIVATE, pending, NULL, NULL, 0);
     }
+    atomic_store(&cpu->place, CPU_OUTSIDE);
 }
 
-static void *hart_thread(void *opaque)
+/* ... for harts that take turns. */
+static void sleep_until_any_pending(Machine *m)
 {
-    MachineHart *h = opaque;
-    CpuState *cpu = h->cpu;
-    bool halted = false;
+    const u32 wakeups = atomic_load(&m->wakeups);
+    bool work = false;
+    for (unsigned i = 0; i < m->hart_count; i++) {
+        atomic_store(&m->cpus[i]->place, CPU_ASLEEP);
+        work |= has_work(m->cpus[i]);
+    }
+    if (!work) {
+        syscall(SYS_futex, &m->wakeups, FUTEX_WAIT_PRIVATE, wakeups, NULL, NULL, 0);
+    }
+    for (unsigned i = 0; i < m->hart_count; i++) {
+        atomic_store(&m->cpus[i]->place, CPU_OUTSIDE);
+    }
+}
 
-    /* The signals that end the process are the main thread's business. */
+/* The signals that end the process are the main thread's business. */
+static void block_signals(void)
+{
     sigset_t mask;
     sigemptyset(&mask);
     sigaddset(&mask, SIGINT);
     sigaddset(&mask, SIGTERM);
     sigaddset(&mask, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &mask, NULL);
+}
 
-    current = cpu;
-    atomic_store(&h->tid, gettid());
+static void begin(MachineHart *h)
+{
     GError *error = NULL;
+    h->halted = false;
+    atomic_store(&h->tid, gettid());
     if (!make_timers(h, &error)) {
         machine_fail(h->machine, error);
     }
-    while (!(atomic_load(&cpu->pending) & PENDING_STOP)) {
-        u32 seen = atomic_fetch_and(&cpu->pending, ~(u32)(PENDING_INTERRUPT | PENDING_TIMER));
-        if (seen & PENDING_TIMER) {
-            timer_fired(h);
-        }
-        bool took = riscv_take_interrupt(cpu);
-        if (halted && !took && !riscv_wfi_wakes(cpu)) {
-            sleep_until_pending(cpu);
-            continue;
-        }
-        halted = exec_run(h->machine->exec, cpu, 0) == EXIT_HALT;
-    }
+}
+
+static void end(MachineHart *h)
+{
     delete_timers(h);
     atomic_store(&h->tid, 0);
+}
+
+static void thread_ends(Machine *m)
+{
+    g_mutex_lock(&m->request_lock);
+    m->threads--;
+    g_cond_broadcast(&m->threads_changed);
+    g_mutex_unlock(&m->request_lock);
+}
+
+static void *hart_thread(void *opaque)
+{
+    MachineHart *h = opaque;
+    block_signals();
+    current = h->cpu;
+    begin(h);
+    wait_in_pause(h->machine);
+    while (!stopped(h)) {
+        if (!take_turn(h, 0)) {
+            sleep_until_pending(h->cpu);
+        }
+    }
+    end(h);
     current = NULL;
+    thread_ends(h->machine);
+    return NULL;
+}
+
+static void *turns_thread(void *opaque)
+{
+    Machine *m = opaque;
+    block_signals();
+    for (unsigned i = 0; i < m->hart_count; i++) {
+        begin(&m->harts[i]);
+    }
+    wait_in_pause(m);
+    while (!stopped(&m->harts[0])) {
+        bool ran = false;
+        for (unsigned i = 0; i < m->hart_count && !stopped(&m->harts[i]); i++) {
+            current = m->harts[i].cpu;
+            ran |= take_turn(&m->harts[i], SLICE);
+        }
+        current = NULL;
+        if (!ran) {
+            sleep_until_any_pending(m);
+        }
+    }
+    for (unsigned i = 0; i < m->hart_count; i++) {
+        end(&m->harts[i]);
+    }
+    thread_ends(m);
     return NULL;
 }
 
@@ -243,6 +389,7 @@ void machine_request(Machine *m, MachineRequest request, int status)
         m->request = request;
         m->status = status;
     }
+    g_cond_broadcast(&m->threads_changed);
     g_mutex_unlock(&m->request_lock);
     for (unsigned i = 0; i < m->hart_count; i++) {
         cpu_post(m->harts[i].cpu, PENDING_STOP);
@@ -270,49 +417,23 @@ static MachineRequest current_request(Machine *m)
     return request;
 }
 
-static void start_harts(Machine *m)
-{
-    for (unsigned i = 0; i < m->hart_count; i++) {
-        g_autofree char *name = g_strdup_printf("hart %u", i);
-        m->harts[i].thread = g_thread_new(name, hart_thread, &m->harts[i]);
-    }
-}
-
-static void join_harts(Machine *m)
-{
-    for (unsigned i = 0; i < m->hart_count; i++) {
-        if (m->harts[i].thread) {
-            g_thread_join(m->harts[i].thread);
-            m->harts[i].thread = NULL;
-        }
-    }
-}
-
-void machine_pause_harts(Machine *m)
-{
-    for (unsigned i = 0; i < m->hart_count; i++) {
-        cpu_post(m->harts[i].cpu, PENDING_STOP);
-    }
-    join_harts(m);
-}
-
-void machine_resume_harts(Machine *m)
-{
-    for (unsigned i = 0; i < m->hart_count; i++) {
-        atomic_fetch_and(&m->harts[i].cpu->pending, ~(u32)PENDING_STOP);
-    }
-    if (current_request(m) == REQUEST_NONE) { /* else the machine is about to end or to reset */
-        start_harts(m);
-    }
-}
-
 void machine_run_harts(Machine *m)
 {
-    if (!m->holds) {
-        start_harts(m);
+    const unsigned threads = m->options->one_thread ? 1 : m->hart_count;
+    g_mutex_lock(&m->request_lock);
+    m->threads = threads;
+    m->paused = m->holds > 0;
+    g_mutex_unlock(&m->request_lock);
+    for (unsigned i = 0; i < threads; i++) {
+        g_autofree char *name = g_strdup_printf(threads < m->hart_count ? "harts" : "hart %u", i);
+        m->harts[i].thread = m->options->one_thread ? g_thread_new(name, turns_thread, m)
+                                                    : g_thread_new(name, hart_thread, &m->harts[i]);
     }
     while (current_request(m) == REQUEST_NONE) {
         g_main_context_iteration(NULL, TRUE);
     }
-    join_harts(m);
+    for (unsigned i = 0; i < threads; i++) {
+        g_thread_join(m->harts[i].thread);
+        m->harts[i].thread = NULL;
+    }
 }

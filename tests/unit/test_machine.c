@@ -54,6 +54,7 @@ START_TEST(options_good)
     ck_assert_str_eq(o->signature, "/s");
     ck_assert(o->interp && o->no_reboot && o->single_step && !o->perf_map);
     ck_assert_uint_eq(o->code_cache, 8 << 20);
+    ck_assert(o->one_thread && o->harts == 1);
     ck_assert_uint_eq(o->loaders->len, 2);
     ck_assert(!cli.done);
     cli_clear(&cli);
@@ -90,6 +91,10 @@ START_TEST(options_good)
     ck_assert(!o->monitor_first && o->monitors->len == 1);
     cli_clear(&cli);
 
+    ck_assert(parse(&cli, "-smp 32", stdout, &err));
+    ck_assert(!cli.machine.one_thread && cli.machine.harts == 32);
+    cli_clear(&cli);
+
     ck_assert(parse(&cli, "", stdout, &err));
     ck_assert_str_eq(cli.machine.board, "virt");
     ck_assert_uint_eq(cli.machine.ram_size, 128 << 20);
@@ -118,7 +123,7 @@ START_TEST(options_bad)
         {"-m 1e3", "size"},
         {"-m ''", "size"},
         {"-smp 0", "number"},
-        {"-smp 2", "one hart"},
+        {"-smp 33", "32 harts"},
         {"-smp x", "number"},
         {"-accel kvm", "engine"},
         {"-accel jit,x=1", "property"},
