@@ -152,7 +152,8 @@ def parse_arguments():
         prog="bench/run", description="Measures Stag beside QEMU and native code, checks that every result is native's, "
         "and prints and stores the times.",
         epilog="STAG_BIN names an emulator to measure as 'stag' instead of the build's. Packages, inputs and compiled "
-        "programs lie below ${XDG_CACHE_HOME:-~/.cache}/stag; the first run downloads about 150 MB.")
+        "programs lie below ${XDG_CACHE_HOME:-~/.cache}/stag; the first run downloads about 150 MB. With --disk DISK it "
+        "measures a whole Debian instead; bench/run --disk --help tells more.")
     parser.add_argument("--quick", action="store_true",
                         help="under three minutes: a selection of the workloads (unless --filter makes another), one "
                         "round, the newest QEMU only")
