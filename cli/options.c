@@ -7,6 +7,7 @@
 #include "core/base/log.h"
 #include "devices/block/block.h"
 #include "devices/char.h"
+#include "devices/net/net.h"
 #include "devices/props.h"
 #include "frontend-riscv/frontend.h"
 #include "machine/loader.h"
@@ -225,6 +226,35 @@ static bool apply_hdb(Cli *cli, const char *value, FILE *out, GError **err)
     return apply_hd(cli, 1, value, err);
 }
 
+static bool apply_netdev(Cli *cli, const char *value, FILE *out, GError **err)
+{
+    (void)err;
+    if (is_help(value)) {
+        net_print_help(out);
+        cli->done = true;
+        return true;
+    }
+    return add_text(cli->machine.netdevs, value);
+}
+
+static bool apply_nic(Cli *cli, const char *value, FILE *out, GError **err)
+{
+    char *netdev = NULL, *device = NULL;
+    if (is_help(value)) {
+        return apply_netdev(cli, value, out, err);
+    }
+    bool ok = net_nic_split(value, cli->machine.nics->len, &netdev, &device, err);
+    g_free(netdev);
+    g_free(device);
+    return ok && add_text(cli->machine.nics, value);
+}
+
+static bool apply_net(Cli *cli, const char *value, FILE *out, GError **err)
+{
+    (void)cli, (void)out;
+    return net_net_parse(value, err);
+}
+
 static bool apply_chardev(Cli *cli, const char *value, FILE *out, GError **err)
 {
     if (is_help(value)) {
@@ -354,6 +384,10 @@ static const Option options[] = {
     {"hdb", NULL, "FILE", "a second one", apply_hdb},
     {"snapshot", NULL, NULL, "leave the disks' files as they are; what is written is lost at the end",
      FLAG(machine.snapshot)},
+    {"netdev", NULL, "user|tap|socket,id=ID[,...]", "the host end of a network; 'help' lists properties",
+     apply_netdev},
+    {"nic", NULL, "user|tap|socket|none[,...]", "a network and a card on it in one", apply_nic},
+    {"net", NULL, "none", "accepted for compatibility", apply_net},
     {"chardev", NULL, "BACKEND,id=ID[,...]", "the host end of a serial line; 'help' lists them",
      apply_chardev},
     {"device", NULL, "NAME[,PROP=VALUE]...",

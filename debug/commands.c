@@ -10,6 +10,7 @@
 #include "core/base/bits.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "devices/net/net.h"
 #include "devices/plic.h"
 #include "devices/props.h"
 #include "devices/virtio/balloon.h"
@@ -344,6 +345,39 @@ static bool run_log(Call *c, GError **err)
     return true;
 }
 
+/* ---- Networks ----------------------------------------------------------------------------------- */
+
+/* [ID] WORDS. */
+static bool forward(Call *c, bool (*change)(Net *, const char *, GError **), GError **err)
+{
+    Net *n = peripherals_net(c->m->peripherals, c->count == 2 ? c->words[0] : NULL, err);
+    return n && change(n, c->words[c->count - 1], err);
+}
+
+static bool run_hostfwd_add(Call *c, GError **err)
+{
+    return forward(c, net_hostfwd_add, err);
+}
+
+static bool run_hostfwd_remove(Call *c, GError **err)
+{
+    return forward(c, net_hostfwd_remove, err);
+}
+
+static bool run_set_link(Call *c, GError **err)
+{
+    bool up;
+    Net *n = peripherals_net(c->m->peripherals, c->words[0], err);
+    if (!n) {
+        return false;
+    }
+    if (!parse_switch(c->words[1], &up)) {
+        return stag_error(err, "set_link %s: it goes on or off", c->words[0]);
+    }
+    net_set_link(n, up);
+    return true;
+}
+
 /* ---- info --------------------------------------------------------------------------------------- */
 
 static void dump_hart(Call *c, unsigned n)
@@ -444,6 +478,21 @@ static bool info_block(Call *c, GError **err G_GNUC_UNUSED)
     return true;
 }
 
+static bool info_network(Call *c, GError **err G_GNUC_UNUSED)
+{
+    peripherals_info_network(c->m->peripherals, c->out);
+    return true;
+}
+
+static bool info_usernet(Call *c, GError **err)
+{
+    Net *n = peripherals_net(c->m->peripherals, c->count ? c->words[0] : NULL, err);
+    if (n) {
+        net_info(n, c->out);
+    }
+    return n != NULL;
+}
+
 static bool info_chardev(Call *c, GError **err G_GNUC_UNUSED)
 {
     peripherals_info_char(c->m->peripherals, c->out);
@@ -488,10 +537,12 @@ static const Command subjects[] = {
     {"harts", "cpus", "", "where each hart is", 0, 0, info_harts, true},
     {"jit", NULL, "", "the translator's code cache", 0, 0, info_jit},
     {"mtree", NULL, "", "the guest's physical addresses", 0, 0, info_mtree},
+    {"network", NULL, "", "networks' host ends and what went through them", 0, 0, info_network},
     {"pic", NULL, "", "the PLIC's registers", 0, 0, info_pic, true},
     {"qtree", NULL, "", "devices and what they negotiated", 0, 0, info_qtree},
     {"registers", NULL, "[-a]", "registers of this hart, or of all", 0, 1, info_registers, true},
     {"status", NULL, "", "whether the guest runs", 0, 0, info_status},
+    {"usernet", NULL, "[NETDEV]", "connections of -netdev user", 0, 1, info_usernet},
     {"version", NULL, "", "Stag's version", 0, 0, info_version},
 };
 
@@ -505,12 +556,16 @@ static const Command commands[] = {
     {"cont", NULL, "", "let the guest run on", 0, 0, run_cont},
     {"hart", "cpu", "N", "which hart `info registers`, x and p look at", 1, 1, run_hart},
     {"help", "?", "[COMMAND]", "this list", 0, 2, run_help},
+    {"hostfwd_add", NULL, "[NETDEV] tcp|udp:[ADDR]:PORT-[ADDR]:PORT",
+     "forward a port of the host to the guest", 1, 2, run_hostfwd_add},
+    {"hostfwd_remove", NULL, "[NETDEV] tcp|udp:[ADDR]:PORT", "undo it", 1, 2, run_hostfwd_remove},
     {"info", NULL, "SUBJECT", "what there is to know; `help info` lists the subjects", 0, 2,
      run_info},
     {"log", NULL, "ITEM,...|none", "as -d", 1, 1, run_log, true},
     {"print", "p", "/FORMAT EXPRESSION", "numbers and $registers with + and -", 1, MAX_WORDS,
      run_print, true},
     {"quit", "q", "", "end Stag at once", 0, 0, run_quit},
+    {"set_link", NULL, "NETDEV on|off", "plug the network in or out", 2, 2, run_set_link},
     {"stop", NULL, "", "stop the guest", 0, 0, run_stop},
     {"system_reset", NULL, "", "the reset button", 0, 0, run_reset},
     {"x", NULL, "/FORMAT ADDRESS", "memory at a virtual address: x /8xg $sp, x /4i $pc", 1,

@@ -103,7 +103,10 @@ static void pump(Monitor *m)
     }
     m->pumping = true;
     while (flush(m) && (key = char_get(m->chr)) != CHAR_NONE) {
-        on_key(m, key);
+        /* What a client that has gone asked for and did not wait for is not done. */
+        if (key >= CHAR_BREAK || char_is_open(m->chr)) {
+            on_key(m, key);
+        }
     }
     m->pumping = false;
 }

@@ -139,6 +139,8 @@ static ssize_t write_some(int fd, const u8 *data, size_t n)
     }
 }
 
+static gboolean gone(gpointer opaque);
+
 static gpointer writer(gpointer opaque)
 {
     Line *l = opaque;
@@ -154,13 +156,16 @@ static gpointer writer(gpointer opaque)
          * descriptor stays open. */
         size_t n = MIN(l->output_count, CHAR_OUTPUT_SIZE - l->output_head);
         int fd = l->out;
-        bool gone = l->dead || fd < 0;
+        bool gone_already = l->dead || fd < 0;
         l->writing = true;
         g_mutex_unlock(&l->lock);
-        ssize_t done = gone ? -1 : write_some(fd, l->output + l->output_head, n);
+        ssize_t done = gone_already ? -1 : write_some(fd, l->output + l->output_head, n);
         g_mutex_lock(&l->lock);
         l->writing = false;
         if (done < 0) {
+            if (!gone_already && l->comes_goes && l->open && !l->timer && !l->closing) {
+                l->timer = g_timeout_add(0, gone, l);
+            }
             l->dead = true;
             done = (ssize_t)l->output_count;
         }
@@ -352,12 +357,23 @@ static gboolean drained(gpointer opaque)
     return more ? G_SOURCE_CONTINUE : G_SOURCE_REMOVE;
 }
 
+/* A write failed: whatever it may still send, nobody is there to get an answer. */
+static gboolean gone(gpointer opaque)
+{
+    Line *l = opaque;
+    g_mutex_lock(&l->lock);
+    l->timer = 0;
+    g_mutex_unlock(&l->lock);
+    line_disconnect(l);
+    return G_SOURCE_REMOVE;
+}
+
 /* Lock held. */
 static void end_of_input(Line *l)
 {
     l->watch = 0;
     l->at_end = true;
-    if (l->comes_goes) {
+    if (l->comes_goes && !l->timer) {
         l->drain_until = g_get_monotonic_time() + FLUSH_SECONDS * G_TIME_SPAN_SECOND;
         l->timer = g_timeout_add(DRAIN_POLL_MS, drained, l);
     }
@@ -594,6 +610,9 @@ static void remove_source(guint *id)
 static void close_line(Line *l)
 {
     forget(l);
+    g_mutex_lock(&l->lock);
+    l->closing = true; /* no new sources */
+    g_mutex_unlock(&l->lock);
     remove_source(&l->size_watch);
     remove_source(&l->listen_watch);
     remove_source(&l->timer);
@@ -605,7 +624,6 @@ static void close_line(Line *l)
     }
     g_mutex_lock(&l->lock);
     remove_source(&l->watch);
-    l->closing = true;
     g_cond_signal(&l->filled);
     g_mutex_unlock(&l->lock);
 }

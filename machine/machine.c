@@ -679,8 +679,7 @@ bool machine_run(Machine *m, int *status, GError **err)
         return load(m, err);
     }
     if (m->options->start_stopped) {
-        m->stopped = true;
-        m->holds = 1;
+        machine_stop(m);
     }
     do {
         m->request = REQUEST_NONE;

@@ -5,6 +5,7 @@
 
 #include "core/base/error.h"
 #include "devices/block/block.h"
+#include "devices/net/net.h"
 #include "devices/virtio/console.h"
 #include "devices/virtio/mmio.h"
 #include "devices/virtio/pci.h"
@@ -31,7 +32,7 @@ struct Peripherals {
     const Board *board;
     CharEscapes escapes;
     VirtioEnv env;
-    HostKind chars, drives;
+    HostKind chars, drives, nets;
     GPtrArray *own_lines; /* CharDev: lines of -serial and -monitor that are not of -chardev */
     GPtrArray *shared;    /* further CharDevs on these lines and on those of -chardev mux=on */
     CharDev *serial;
@@ -108,9 +109,19 @@ static void close_drive(void *end)
     block_close(end);
 }
 
+static void close_net(void *end)
+{
+    net_free(end);
+}
+
 static Block *find_block(void *opaque, const char *id, GError **err)
 {
     return take_end(&((Peripherals *)opaque)->drives, id, err);
+}
+
+static Net *find_net(void *opaque, const char *id, GError **err)
+{
+    return take_end(&((Peripherals *)opaque)->nets, id, err);
 }
 
 /* As take_end, but a line with mux=on has an end for everybody who asks. */
@@ -245,6 +256,38 @@ static bool open_drives(Peripherals *p, GPtrArray *devices, GError **err)
             g_ptr_array_add(devices, g_strdup_printf("virtio-blk-device,drive=%s", d.id));
         }
         block_drive_clear(&d);
+        if (!ok) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool open_net(Peripherals *p, const char *text, GError **err)
+{
+    Net *n = net_new(text, err);
+    return n && add_end(&p->nets, net_id(n), n, err);
+}
+
+/* *devices collects what -nic makes. */
+static bool open_nets(Peripherals *p, GPtrArray *devices, GError **err)
+{
+    const MachineOptions *o = p->options;
+    for (unsigned i = 0; i < o->netdevs->len; i++) {
+        if (!open_net(p, o->netdevs->pdata[i], err)) {
+            return false;
+        }
+    }
+    for (unsigned i = 0; i < o->nics->len; i++) {
+        char *netdev = NULL, *device = NULL;
+        bool ok = net_nic_split(o->nics->pdata[i], i, &netdev, &device, err) &&
+                  (!netdev || open_net(p, netdev, err));
+        g_free(netdev);
+        if (ok && device) {
+            g_ptr_array_add(devices, device);
+        } else {
+            g_free(device);
+        }
         if (!ok) {
             return false;
         }
@@ -426,11 +469,13 @@ Peripherals *peripherals_new(const MachineOptions *options, const Board *board, 
     p->env = (VirtioEnv){
         .bus = bus,
         .block_find = find_block,
+        .net_find = find_net,
         .char_find = find_char,
         .opaque = p,
     };
     p->chars = host_kind("-chardev", close_char);
     p->drives = host_kind("-drive", close_drive);
+    p->nets = host_kind("-netdev", close_net);
     p->own_lines = g_ptr_array_new_with_free_func(close_char);
     p->shared = g_ptr_array_new_with_free_func(close_char);
     p->monitors = g_ptr_array_new();
@@ -439,9 +484,11 @@ Peripherals *peripherals_new(const MachineOptions *options, const Board *board, 
     p->pci_functions = g_ptr_array_new_with_free_func((GDestroyNotify)device_free);
     p->slot_count = board_mmio_slots(board);
     g_assert(p->slot_count <= MAX_SLOTS);
+    g_autoptr(GPtrArray) nics = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(GPtrArray) disks = g_ptr_array_new_with_free_func(g_free);
     if (open_chardevs(p, err) && open_lines(p, err) && open_drives(p, disks, err) &&
-        make_devices(p, options->devices, err) && make_devices(p, disks, err)) {
+        open_nets(p, nics, err) && make_devices(p, options->devices, err) &&
+        make_devices(p, nics, err) && make_devices(p, disks, err)) {
         return p;
     }
     peripherals_free(p);
@@ -485,6 +532,7 @@ bool peripherals_plug(Peripherals *p, const BoardDevices *devices, GError **err)
         }
     }
     warn_unused(&p->drives);
+    warn_unused(&p->nets);
     warn_unused(&p->chars);
     return true;
 }
@@ -505,6 +553,7 @@ void peripherals_free(Peripherals *p)
     g_ptr_array_unref(p->pci_functions);
     g_ptr_array_unref(p->pci_devices);
     g_ptr_array_unref(p->made);
+    close_ends(&p->nets);
     close_ends(&p->drives);
     g_ptr_array_unref(p->monitors);
     g_ptr_array_unref(p->shared);
@@ -542,6 +591,13 @@ void peripherals_info_block(Peripherals *p, GString *out)
     }
 }
 
+void peripherals_info_network(Peripherals *p, GString *out)
+{
+    for (unsigned i = 0; i < p->nets.ends->len; i++) {
+        net_info(((HostEnd *)p->nets.ends->pdata[i])->end, out);
+    }
+}
+
 void peripherals_info_char(Peripherals *p, GString *out)
 {
     for (unsigned i = 0; i < p->chars.ends->len; i++) {
@@ -570,6 +626,26 @@ void peripherals_info_devices(Peripherals *p, GString *out)
                                d->class->name);
         virtio_info(d, out);
     }
+}
+
+Net *peripherals_net(Peripherals *p, const char *id, GError **err)
+{
+    Net *found = NULL;
+    for (unsigned i = 0; i < p->nets.ends->len; i++) {
+        const HostEnd *e = p->nets.ends->pdata[i];
+        if (id ? strcmp(id, e->id) == 0 : strcmp(net_kind(e->end), "user") == 0) {
+            if (found) {
+                stag_error(err, "there are several -netdev user; say which one");
+                return NULL;
+            }
+            found = e->end;
+        }
+    }
+    if (!found) {
+        stag_error(err, id ? "there is no -netdev with id=%s" : "there is no -netdev user%s",
+                   id ? id : "");
+    }
+    return found;
 }
 
 VirtioDevice *peripherals_find(const Peripherals *p, const char *class_name)

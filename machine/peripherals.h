@@ -41,8 +41,11 @@ const GPtrArray *peripherals_monitors(const Peripherals *p);
 /* ---- For the monitor -------------------------------------------------------------------------- */
 
 void peripherals_info_block(Peripherals *p, GString *out);
+void peripherals_info_network(Peripherals *p, GString *out);
 void peripherals_info_char(Peripherals *p, GString *out);
 void peripherals_info_devices(Peripherals *p, GString *out);
+/* The netdev of this name, or the only one of -netdev user if `id` is NULL. */
+Net *peripherals_net(Peripherals *p, const char *id, GError **err);
 /* The first device of a class ("virtio-balloon"), or NULL. */
 VirtioDevice *peripherals_find(const Peripherals *p, const char *class_name);
 

@@ -222,6 +222,9 @@ def cases(folder, emulator):
             ("-drive if=none,id=a,file={0} -drive if=none,id=a,file={0},readonly=on".format(off), "error"),
             ("-drive if=none,index=1,file={0} -drive if=none,index=1,file={0}".format(off), "error"),
             ("-drive if=none,colour=red,file=" + off, "colour"), ("-drive if=none", "file"),
+            ("-netdev user", "id"), ("-netdev pigeon,id=n", "pigeon"), ("-netdev user,id=n,colour=red", "colour"),
+            ("-netdev user,id=n -netdev user,id=n", "two"), ("-netdev user,id=n,hostfwd=tcp:x", "error"),
+            ("-netdev tap,id=n,ifname=no-such-interface-at-all", "error"), ("-nic pigeon", "pigeon"), ("-net nic", "none"),
             ("-mon chardev", "error"), ("-mon mode=control,chardev=c", "control"), ("-chardev", "needs a value")):
         yield f"{option[:60]} ", [*bare, off, *option.split()], word
     yield "nothing to run", ["-bios", "none"], "error"

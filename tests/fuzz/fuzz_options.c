@@ -68,5 +68,9 @@ void fuzz_samples(GPtrArray *samples)
         "-drive\0file=disk.img,format=raw,if=virtio,cache=none,discard=unmap,index=3\0-hda\0a,b\0"
         "-snapshot\0-drive\0if=none,id=d,file=x,,y,readonly=on\0-device\0virtconsole,chardev=c";
     g_ptr_array_add(samples, g_bytes_new_static(g, sizeof(g)));
+    static const char i[] =
+        "-netdev\0user,id=n0,hostfwd=tcp::2222-:22,restrict=on\0-nic\0user,mac=52:54:00:12:34:56,"
+        "model=virtio-net-pci\0-nic\0none\0-net\0none\0-nic\0tap,ifname=t";
     g_ptr_array_add(samples, g_bytes_new_static(h, sizeof(h)));
+    g_ptr_array_add(samples, g_bytes_new_static(i, sizeof(i)));
 }

@@ -82,6 +82,13 @@ START_TEST(options_good)
     ck_assert(o->snapshot);
     cli_clear(&cli);
 
+    ck_assert(parse(&cli, "-netdev user,id=n -nic user,hostfwd=tcp::1-:2 -net none -nic none",
+                    stdout, &err));
+    ck_assert_uint_eq(o->netdevs->len, 1);
+    ck_assert_uint_eq(o->nics->len, 2);
+    ck_assert_str_eq(o->nics->pdata[0], "user,hostfwd=tcp::1-:2");
+    cli_clear(&cli);
+
     /* The terminal's monitor and a serial port that was not spoken of share it. */
     ck_assert(parse(&cli, "-monitor stdio", stdout, &err));
     ck_assert(o->monitor_first && o->monitors->len == 0);
@@ -139,6 +146,8 @@ START_TEST(options_bad)
         {"-drive if=ide,file=/x", "virtio"},
         {"-drive /x", "/x"},
         {"-hda", "needs a value"},
+        {"-nic pigeon", "pigeon"},
+        {"-net nic", "none"},
         {"-monitor pigeon", "pigeon"},
         {"-monitor unix:/x,servr", "servr"},
         {"-mon mode=control", "control"},
@@ -175,7 +184,7 @@ START_TEST(options_help)
         {"-M help", "spike"},       {"-cpu help", "rv32"},     {"-d help", "exec"},
         {"-device help", "loader"}, {"-accel help", "interp"},
         {"-chardev help", "socket"}, {"-device help", "virtio-rng-pci"},
-        {"-drive help", "cache=<"}, {"-device virtconsole,help", "chardev=<"},
+        {"-netdev help", "hostfwd"}, {"-drive help", "cache=<"}, {"-device virtconsole,help", "chardev=<"},
         {"-device virtio-rng-device,help", "max-bytes=<"}, {"-device loader,help", "cpu-num"},
         {"-device virtio-rng-pci,help", "addr=<"},
     };
