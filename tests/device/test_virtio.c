@@ -750,6 +750,68 @@ START_TEST(bad_rings_need_a_reset)
 }
 END_TEST
 
+/* A driver that offers a descriptor again while the device still has it. */
+START_TEST(more_buffers_than_entries)
+{
+    Driver *d = driver_new(&echo_class, NULL, NULL);
+    ck_assert(driver_negotiate(d, BIT(VERSION_1)));
+    Ring *r = ring_new(d, 1, 8);
+    driver_go(d);
+    desc(r, 0, DRIVER_RAM, 4, 0, 0);
+    for (u16 i = 1; i <= 9; i++) {
+        ck_assert(!driver_is_broken(d));
+        driver_store(d, r->avail + 2, 2, i);
+        driver_write(d, 0x50, 1);
+        ck_assert_uint_eq(g_queue_get_length(&echo_of(d)->held), MIN(i, 8));
+    }
+    ck_assert(driver_is_broken(d));
+    finish(d, r);
+}
+END_TEST
+
+START_TEST(chain_over_what_the_device_has)
+{
+    Driver *d = driver_new(&echo_class, "packed=on", NULL);
+    ck_assert(driver_negotiate(d, BIT(VERSION_1) | BIT(RING_PACKED)));
+    Ring *r = ring_new(d, 1, 4);
+    driver_go(d);
+    ring_add(r, (Piece[]){{DRIVER_RAM, 4}, {DRIVER_RAM, 4}}, 1, 1);
+    ring_kick(r);
+    ck_assert_uint_eq(g_queue_get_length(&echo_of(d)->held), 1);
+    desc(r, 2, DRIVER_RAM, 4, 1, 0);
+    desc(r, 3, DRIVER_RAM, 4, 1, 0);
+    desc(r, 0, DRIVER_RAM, 4, 0, 0); /* of the first buffer */
+    driver_write(d, 0x50, 1);
+    ck_assert(driver_is_broken(d));
+    finish(d, r);
+}
+END_TEST
+
+/* An interrupt that nobody has acknowledged does not outlive a reset. */
+START_TEST(reset_lowers_the_line)
+{
+    Ring *r;
+    Driver *d = start(0, 8, &r);
+    for (unsigned i = 0; i < 2; i++) {
+        ring_do(r, (Piece[]){{DRIVER_RAM, 4}}, 1, 0);
+        ck_assert(d->line);
+        if (i) {
+            driver_machine_reset(d);
+        } else {
+            driver_reset(d);
+        }
+        ck_assert(!d->line);
+        ck_assert_uint_eq(driver_read(d, 0x60), 0);
+        ring_free(r);
+        ck_assert(driver_negotiate(d, BIT(VERSION_1)));
+        r = ring_new(d, 0, 8);
+        driver_go(d);
+        ck_assert(!d->line);
+    }
+    finish(d, r);
+}
+END_TEST
+
 /* As many segments as fit, and one more. */
 START_TEST(many_segments)
 {
@@ -1421,6 +1483,9 @@ int main(int argc, char **argv)
     tcase_add_loop_test(t, writes_to_code_are_reported, 0, n);
     tcase_add_loop_test(t, bad_rings_need_a_reset, 0, ARRAY_LEN(bad));
     tcase_add_loop_test(t, many_segments, 0, 2);
+    tcase_add_test(t, more_buffers_than_entries);
+    tcase_add_test(t, chain_over_what_the_device_has);
+    tcase_add_test(t, reset_lowers_the_line);
     tcase_add_test(t, endless_buffers);
     suite_add_tcase(s, t);
 
