@@ -278,6 +278,12 @@ static bool run_reset(Call *c, GError **err G_GNUC_UNUSED)
     return true;
 }
 
+static bool run_powerdown(Call *c, GError **err)
+{
+    return machine_power_button(c->m) ||
+           stag_error(err, "the guest has no driver for the power button (yet)");
+}
+
 static bool parse_hart(Call *c, const char *word, unsigned *hart, GError **err)
 {
     char *end;
@@ -410,9 +416,10 @@ static bool info_harts(Call *c, GError **err G_GNUC_UNUSED)
     for (unsigned i = 0; i < c->m->hart_count; i++) {
         CpuState *cpu = c->m->cpus[i];
         g_string_append_printf(c->out,
-                               "%c hart %u: %s mode, pc 0x%" PRIx64 ", %" PRIu64 " instructions\n",
+                               "%c hart %u: %s mode, pc 0x%" PRIx64 ", %" PRIu64 " instructions%s\n",
                                i == c->s->hart ? '*' : ' ', i, riscv_mode_name(cpu), cpu->pc,
-                               cpu_insns(cpu));
+                               cpu_insns(cpu),
+                               c->m->harts[i].halted ? ", waits for an interrupt" : "");
     }
     return true;
 }
@@ -567,6 +574,8 @@ static const Command commands[] = {
     {"quit", "q", "", "end Stag at once", 0, 0, run_quit},
     {"set_link", NULL, "NETDEV on|off", "plug the network in or out", 2, 2, run_set_link},
     {"stop", NULL, "", "stop the guest", 0, 0, run_stop},
+    {"system_powerdown", NULL, "", "the power button: ask the guest to power down", 0, 0,
+     run_powerdown},
     {"system_reset", NULL, "", "the reset button", 0, 0, run_reset},
     {"x", NULL, "/FORMAT ADDRESS", "memory at a virtual address: x /8xg $sp, x /4i $pc", 1,
      MAX_WORDS, run_x, true},

@@ -2,7 +2,14 @@
  * Stopping and going on, from outside of the guest: all on the main loop's thread. Harts are held
  * by the user's `stop` and, for a moment, by whoever looks at them; they run when nobody holds
  * them. While the user has stopped the machine its time stands still.
+ *
+ * A signal that ends other programs presses the power button, if the guest has a driver for it: the
+ * guest shuts down in order and what it has in memory gets onto its disks. A second signal ends
+ * Stag at once, and so does the first if nobody would hear the button.
  */
+#include <signal.h>
+#include <string.h>
+
 #include "machine/internal.h"
 
 void machine_hold(Machine *m)
@@ -44,4 +51,22 @@ void machine_reset_button(Machine *m)
     } else {
         machine_request(m, REQUEST_RESET, 0);
     }
+}
+
+bool machine_power_button(Machine *m)
+{
+    return board_devices_press_power(m->devices);
+}
+
+void machine_signal(Machine *m, int number)
+{
+    if (!m->asked && !m->stopped && machine_power_button(m)) {
+        m->asked = true;
+        fprintf(stderr,
+                "stag: signal %d (%s): the guest is asked to power down; another one ends Stag at "
+                "once\n",
+                number, strsignal(number));
+        return;
+    }
+    machine_request(m, REQUEST_QUIT, 128 + number);
 }

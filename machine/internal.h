@@ -69,6 +69,7 @@ struct Machine {
     unsigned holds;  /* the harts run while it is 0 */
     bool stopped;    /* by the user; one of the holds */
     u64 stop_time;   /* of the time CSR */
+    bool asked;      /* the guest was asked to power down, by a signal, since it was started */
 
     GMutex request_lock; /* down to `error` */
     GCond threads_changed;
@@ -119,5 +120,9 @@ void machine_stop(Machine *machine);
 void machine_cont(Machine *machine);
 /* As the reset button: a restart, or with -no-reboot the end. */
 void machine_reset_button(Machine *machine);
+/* Asks the guest to power down. False: it has no driver for the button, or the board has none. */
+bool machine_power_button(Machine *machine);
+/* SIGINT and the like arrived. */
+void machine_signal(Machine *machine, int number);
 
 #endif

@@ -277,13 +277,13 @@ static bool make_translator(Machine *m, GError **err)
     return true;
 }
 
-static gboolean end_by_signal(gpointer opaque)
+static gboolean on_signal(gpointer opaque)
 {
     struct {
         Machine *machine;
         int signal;
     } *s = opaque;
-    machine_request(s->machine, REQUEST_QUIT, 128 + s->signal);
+    machine_signal(s->machine, s->signal);
     return G_SOURCE_CONTINUE;
 }
 
@@ -298,7 +298,7 @@ static void watch_signals(Machine *m)
         s->machine = m;
         s->signal = signals[i];
         GSource *source = g_unix_signal_source_new(signals[i]);
-        g_source_set_callback(source, end_by_signal, s, g_free);
+        g_source_set_callback(source, on_signal, s, g_free);
         m->signal_sources[i] = g_source_attach(source, NULL);
         g_source_unref(source);
     }
@@ -638,6 +638,7 @@ static bool reset(Machine *m, GError **err)
     exec_flush(m->exec);
     machine_set_time(m, 0);
     m->stop_time = 0;
+    m->asked = false;
     board_devices_reset(m->devices);
     peripherals_reset(m->peripherals);
     if (!load(m, err)) {

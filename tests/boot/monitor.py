@@ -58,6 +58,66 @@ text:   .asciz "ready\n"
 """
 
 
+# A driver for the power button, a virtio-input device at 0x10009000: eight buffers in one queue, and when the first
+# comes back, the end, or not.
+BUTTON = r"""
+        .macro reg offset, value
+        li    t0, \value
+        sw    t0, \offset(s1)
+        .endm
+        .globl _start
+_start: li    s0, 0x10000000
+        li    s1, 0x10009000
+        reg   0x70, 0
+        reg   0x70, 3
+        reg   0x24, 1
+        reg   0x20, 1
+        reg   0x70, 11
+        reg   0x30, 0
+        reg   0x38, 8
+        li    s2, 0x80020000            # descriptors, then available ring, used ring, buffers
+        sw    s2, 0x80(s1)
+        li    s3, 0x80021000
+        sw    s3, 0x90(s1)
+        li    s4, 0x80022000
+        sw    s4, 0xa0(s1)
+        reg   0x44, 1
+        li    t1, 0
+        li    t2, 0x80023000
+1:      sd    t2, 0(s2)                 # address
+        li    t0, 0x200000008           # flags: write, length 8
+        sd    t0, 8(s2)
+        slli  t0, t1, 1
+        add   t0, t0, s3
+        sh    t1, 4(t0)
+        addi  s2, s2, 16
+        addi  t2, t2, 8
+        addi  t1, t1, 1
+        li    t0, 8
+        bne   t1, t0, 1b
+        fence
+        sh    t1, 2(s3)                 # eight are available
+        reg   0x70, 15
+        reg   0x50, 0
+        li    a0, 'r'
+        jal   put
+2:      lhu   t0, 2(s4)
+        beqz  t0, 2b
+        li    a0, 'p'
+        jal   put
+        li    t0, 0x100000
+        li    t1, END
+        sw    t1, 0(t0)
+        sh    zero, 2(s4)
+        j     2b
+put:    lbu   a1, 5(s0)
+        andi  a1, a1, 0x20
+        beqz  a1, put
+        sb    a0, 0(s0)
+        ret
+"""
+
+
 def case(function):
     CASES[function.__name__.replace("_", "-")] = function
     return function
@@ -331,6 +391,42 @@ def signals(emulator):
                 console.process.send_signal(number)
                 ended = console.wait()
                 check(ended == 128 + number, console, f"status {ended} instead of {128 + number}")
+
+
+@case
+def power_button(emulator):
+    """A guest with a driver for the power button is asked to power down; a second signal ends it."""
+    guest = Guest(emulator)
+    obeys = assemble(BUTTON.replace("END", "0x5555"), guest.path("obeys"))
+    ignores = assemble(BUTTON.replace("END", "0"), guest.path("ignores"))
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        with Console(guest.command("-kernel", obeys)) as console:
+            console.expect(rb"r")
+            console.process.send_signal(number)
+            check(console.wait() == 0, console, "the guest should power down, with status 0")
+            check("asked to power down" in console.text(), console, "Stag should say what it does")
+        with Console(guest.command("-kernel", ignores)) as console:
+            console.expect(rb"r")
+            console.process.send_signal(number)
+            console.expect(rb"asked to power down")
+            time.sleep(0.1)
+            check(console.process.poll() is None, console, "the guest decides")
+            console.process.send_signal(signal.SIGTERM)
+            ended = console.wait()
+            check(ended == 128 + signal.SIGTERM, console, f"status {ended}")
+    with Console(guest.command("-kernel", obeys)) as console:
+        console.expect(rb"r")
+        console.send(b"\x01c")
+        console.expect(PROMPT)
+        console.send("system_powerdown\r")
+        check(console.wait() == 0, console, "system_powerdown should end it with status 0")
+    with Console(guest.command()) as console:
+        console.expect(rb"ready")
+        console.send(b"\x01c")
+        console.expect(PROMPT)
+        check("no driver" in ask(console, "system_powerdown"), console, "nobody hears the button")
+        console.send("quit\r")
+        check(console.wait() == 0, console, "quit should end it with status 0")
 
 
 def main():
