@@ -12,6 +12,8 @@
 
 #include "machine/internal.h"
 
+enum { HANGUP_US = 2000000 };
+
 void machine_hold(Machine *m)
 {
     if (m->holds++ == 0) {
@@ -60,13 +62,18 @@ bool machine_power_button(Machine *m)
 
 void machine_signal(Machine *m, int number)
 {
+    const gint64 now = g_get_monotonic_time();
     if (!m->asked && !m->stopped && machine_power_button(m)) {
         m->asked = true;
+        m->asked_at = now;
         fprintf(stderr,
                 "stag: signal %d (%s): the guest is asked to power down; another one ends Stag at "
                 "once\n",
                 number, strsignal(number));
         return;
+    }
+    if (m->asked && number == SIGHUP && now - m->asked_at < HANGUP_US) {
+        return; /* the kernel and the shell both tell of a terminal that is closed */
     }
     machine_request(m, REQUEST_QUIT, 128 + number);
 }

@@ -70,6 +70,7 @@ struct Machine {
     bool stopped;    /* by the user; one of the holds */
     u64 stop_time;   /* of the time CSR */
     bool asked;      /* the guest was asked to power down, by a signal, since it was started */
+    gint64 asked_at; /* monotonic time, µs */
 
     GMutex request_lock; /* down to `error` */
     GCond threads_changed;

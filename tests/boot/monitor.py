@@ -410,6 +410,8 @@ def power_button(emulator):
             console.process.send_signal(number)
             console.expect(rb"asked to power down")
             time.sleep(0.1)
+            console.process.send_signal(signal.SIGHUP)      # a closed terminal makes several
+            time.sleep(0.1)
             check(console.process.poll() is None, console, "the guest decides")
             console.process.send_signal(signal.SIGTERM)
             ended = console.wait()
