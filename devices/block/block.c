@@ -16,8 +16,9 @@
 enum {
     SECTOR = 512,
     /* Reads up to here are tried at once if the host has them in memory: copying that much costs
-     * no more than waking a thread. */
+     * no more than waking a thread. Of one batch so much in all: a hart waits. */
     AT_ONCE = 128 << 10,
+    BATCH_AT_ONCE = 1 << 20,
 };
 
 enum { DISCARD_UNMAP, DISCARD_ON };
@@ -45,6 +46,7 @@ struct Block {
     GMutex lock; /* of what follows */
     GCond changed;
     unsigned in_flight;
+    u64 at_once; /* bytes of this batch */
     BlockRequest *first, **last; /* complete */
     char *device;                /* who uses it; NULL: nobody */
     void (*ready)(void *opaque);
@@ -264,6 +266,8 @@ void block_submit(Block *b, BlockRequest *r)
                          (r->op != BLOCK_FLUSH && !r->bytes);
     g_mutex_lock(&b->lock);
     b->in_flight++;
+    b->at_once += r->op == BLOCK_READ ? r->bytes : 0;
+    const bool at_once = r->bytes <= AT_ONCE && b->at_once <= BATCH_AT_ONCE;
     g_mutex_unlock(&b->lock);
     if (error || nothing) {
         block_complete(r, error);
@@ -272,8 +276,7 @@ void block_submit(Block *b, BlockRequest *r)
     Image *image = plain_image(b, r);
     if (image) {
         r->fd = image_fd(image, r->offset, r->bytes, r->iov, r->iov_count);
-        if (r->op == BLOCK_READ && r->bytes <= AT_ONCE && r->fd == image->fd &&
-            read_at_once(b, r, r->fd)) {
+        if (r->op == BLOCK_READ && at_once && r->fd == image->fd && read_at_once(b, r, r->fd)) {
             block_complete(r, 0);
             return;
         }
@@ -287,6 +290,9 @@ void block_submit(Block *b, BlockRequest *r)
 
 void block_kick(Block *b)
 {
+    g_mutex_lock(&b->lock);
+    b->at_once = 0;
+    g_mutex_unlock(&b->lock);
     if (b->ring) {
         block_ring_kick(b->ring);
     }

@@ -5,6 +5,7 @@
 
 const VirtioClass *const virtio_classes[] = {
     &virtio_balloon_class,
+    &virtio_blk_class,
     &virtio_net_class,
     &virtio_rng_class,
     &virtio_serial_class,

@@ -5,6 +5,7 @@
 #include "devices/virtio/virtio.h"
 
 extern const VirtioClass virtio_balloon_class;
+extern const VirtioClass virtio_blk_class;
 extern const VirtioClass virtio_net_class;
 extern const VirtioClass virtio_rng_class;
 extern const VirtioClass virtio_serial_class;

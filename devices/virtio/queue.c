@@ -199,7 +199,7 @@ void virtio_queue_set_ready(VirtQueue *q, bool ready)
 
 static bool usable(const VirtQueue *q)
 {
-    return q->ready && virtio_running(q->dev);
+    return q->ready && q != q->dev->resetting_queue && virtio_running(q->dev);
 }
 
 static bool packed_has_buffer(const VirtQueue *q)

@@ -277,7 +277,9 @@ void virtio_queue_reset(VirtQueue *q)
         return;
     }
     d->resetting = true;
+    d->resetting_queue = q;
     d->class->queue_reset(d, q->index);
+    d->resetting_queue = NULL;
     d->resetting = false;
     virtq_init(q);
 }

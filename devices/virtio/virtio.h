@@ -166,7 +166,8 @@ struct VirtioDevice {
     u8 status;      /* enum VirtioStatus */
     u8 isr;         /* enum VirtioIsr: events not acknowledged yet */
     u8 config_generation;
-    bool resetting; /* the reset hook is running: registers ignore writes */
+    bool resetting; /* a reset hook is running: registers ignore writes */
+    VirtQueue *resetting_queue; /* the one that it is for; NULL: all */
     unsigned queue_count, config_size;
     VirtQueue *queues;  /* VIRTIO_MAX_QUEUES */
     u64 deferred;       /* queues to go on with in the main loop */
@@ -305,7 +306,7 @@ static inline bool virtio_has(const VirtioDevice *d, unsigned feature)
 static inline bool virtio_running(const VirtioDevice *d)
 {
     return (d->status & (VIRTIO_DRIVER_OK | VIRTIO_NEEDS_RESET)) == VIRTIO_DRIVER_OK &&
-           !d->resetting && !d->no_dma;
+           (!d->resetting || d->resetting_queue) && !d->no_dma;
 }
 
 /* The configuration space changed: generation and interrupt. */

@@ -1101,7 +1101,7 @@ END_TEST
 int main(void)
 {
     TCase *t = tcase_create("block");
-    tcase_set_timeout(t, 120);
+    tcase_set_timeout(t, 60);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, options);
     tcase_add_loop_test(t, wrong_option, 0, ARRAY_LEN(wrong_options));
