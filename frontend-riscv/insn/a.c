@@ -1,6 +1,7 @@
 /*
- * A, Zabha and Zacas: atomic memory operations (unprivileged spec, chapters "A" Extension, "Zabha", "Zacas"). The IR's atomics are
- * sequentially consistent and demand alignment, so aq and rl need nothing.
+ * A, Zabha and Zacas: atomic memory operations (unprivileged spec, chapters "A" Extension, "Zabha", "Zacas"). The IR's atomics demand
+ * alignment, and those that store are full barriers on the host, so aq and rl need nothing. An LR is a mere load there: before one
+ * with rl, which stores may not come behind, stands a fence.
  */
 #include "frontend-riscv/translate.h"
 #include "softmmu/softmmu.h"
@@ -11,9 +12,17 @@ static void amo(Tr *t, const Operands *o, unsigned size_log2, IrAmo op)
                        get(t, o->rs2)));
 }
 
+static void load_reserved(Tr *t, const Operands *o, unsigned size_log2)
+{
+    if (t->insn >> 25 & 1) { /* rl */
+        ir_0(t->b, IR_fence, IR_NOTYPE, 0, 0);
+    }
+    put(t, o->rd, ir_1(t->b, IR_lr, t->x, t->x, (u16)size_log2, get(t, o->rs1)));
+}
+
 INSN(lr_w, A, LR, "00010 .. 00000 ..... 010 ..... 0101111")
 {
-    put(t, o->rd, ir_1(t->b, IR_lr, t->x, t->x, 2, get(t, o->rs1)));
+    load_reserved(t, o, 2);
 }
 
 INSN(sc_w, A, AMO, "00011 .. ..... ..... 010 ..... 0101111")
@@ -68,7 +77,7 @@ INSN(amomaxu_w, A, AMO, "11100 .. ..... ..... 010 ..... 0101111")
 
 INSN(lr_d, A, LR, "00010 .. 00000 ..... 011 ..... 0101111", "rv64")
 {
-    put(t, o->rd, ir_1(t->b, IR_lr, t->x, t->x, 3, get(t, o->rs1)));
+    load_reserved(t, o, 3);
 }
 
 INSN(sc_d, A, AMO, "00011 .. ..... ..... 011 ..... 0101111", "rv64")
