@@ -2,7 +2,7 @@
  * Litmus tests for RVWMO across harts: the tests that gen/gen_litmus.py writes, each on thousands of instances of its
  * variables. The harts go through an array of instances side by side, each waiting a little for the others before
  * each instance, in various layouts of the variables: in one word, in one line, in different pages, and seen at
- * different virtual addresses. A forbidden outcome fails; an outcome that is allowed but needs a relaxed machine is counted.
+ * different virtual addresses. A forbidden outcome fails; one that is allowed is counted.
  */
 #include "guest.h"
 
@@ -36,7 +36,7 @@ static const Layout layouts[] = {
     {24, 8, 16, false},           /* lines shared with the neighbours */
     {64, 0x10040, 0x20080, false}, /* in pages far apart */
     {4096 + 64, 128, 4096, false}, /* a new page each time */
-    {16, 1, 2, true},
+    {32, 1, 2, true},
     {64, 1, 2, true},
 };
 
@@ -51,7 +51,6 @@ enum { ARENA_SIZE = 4 << 20 };
 SNIPPET(call, "jalr a1\n ecall");
 
 static const Litmus *test;
-static unsigned test_rounds;
 static ulong test_seen;
 static ulong *space;
 static bool paged;
@@ -148,27 +147,24 @@ static void evaluate(void)
     }
 }
 
+/* A round on one hart. The harts begin together, if all of them come in a while. */
+static volatile u32 here;
 static void work(unsigned hart)
 {
-    for (unsigned r = 0; r < test_rounds; r++) {
-        if (hart == 0) {
-            prepare();
+    if (paged) {
+        use_space(space, 1);
+    }
+    ADD(&here, 1);
+    for (unsigned polls = 0; polls < 20000 && ACQUIRE(&here) != test->threads; polls++) {
+    }
+    if (paged) {
+        Trap t = run(PRIV_S, call, (ulong)&runs[hart], (ulong)test->code[hart]);
+        if (t.cause != CAUSE_ECALL_S) {
+            EXPECT_DONE(t);
         }
-        barrier();
-        if (paged) {
-            use_space(space, 1);
-            Trap t = run(PRIV_S, call, (ulong)&runs[hart], (ulong)test->code[hart]);
-            if (t.cause != CAUSE_ECALL_S) {
-                EXPECT_DONE(t);
-            }
-            use_bare();
-        } else {
-            test->code[hart](&runs[hart]);
-        }
-        barrier();
-        if (hart == 0) {
-            evaluate();
-        }
+        use_bare();
+    } else {
+        test->code[hart](&runs[hart]);
     }
 }
 
@@ -196,12 +192,17 @@ static void run_family(void)
     const char *name = family->name;
     for (; family < litmus_tests_end && same_family(family->name, name); family++) {
         test = family;
-        test_rounds = rounds(test->threads == 2 ? 4 : 2);
+        unsigned test_rounds = rounds(test->threads == 2 ? 4 : 2);
         test_seen = 0;
         if (test->threads > harts) {
             continue;
         }
-        on_harts(test->threads, work);
+        for (unsigned r = 0; r < test_rounds; r++) {
+            prepare();
+            here = 0;
+            on_harts(test->threads, work);
+            evaluate();
+        }
         if (!test->forbidden) {
             seen += test_seen;
             loose += test_rounds * INSTANCES;

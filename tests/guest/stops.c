@@ -4,7 +4,6 @@
  */
 #include "guest.h"
 
-enum { BOOTS = 6 };
 #define NOTE ((volatile u32 *)(image_end + (1 << 20)))
 
 static void spin(volatile ulong *data)
@@ -26,7 +25,7 @@ static void work(unsigned hart)
         for (unsigned k = 0; k < 20000; k++) {
             pause();
         }
-        if (boot == BOOTS) {
+        if (boot == rounds(6)) {
             finish();
         }
         NOTE[0] = boot + 1;
@@ -57,7 +56,7 @@ static void stops(void)
         NOTE[1] = 0x5ea1ed;
         NOTE[0] = 0;
     }
-    CHECK(NOTE[0] <= BOOTS);
+    CHECK(NOTE[0] <= rounds(6));
     on_harts(harts, work);
 }
 

@@ -423,7 +423,7 @@ void guest_init(void)
 /* ---- Several harts ----------------------------------------------------------------------------- */
 
 unsigned harts = 1;
-static unsigned counted, working, done, waiting, generation;
+static unsigned counted, working, done, rung, waiting, generation;
 static void (*job)(unsigned hart);
 static unsigned jobs; /* so far, and in the low bits for how many harts the last one is */
 
@@ -458,13 +458,27 @@ void on_harts(unsigned n, void (*work)(unsigned hart))
 {
     working = n;
     done = 0;
+    rung = n == 1;
     job = work;
     RELEASE(&jobs, (jobs / 16 + 1) * 16 + n);
     for (unsigned hart = 1; hart < n; hart++) {
         CLINT_MSIP[hart] = 1;
     }
     work(0);
-    UNTIL(ACQUIRE(&done) == n - 1);
+    for (unsigned spins = 0; spins < 1000 && ACQUIRE(&done) != n - 1; spins++) {
+        pause();
+    }
+    if (ACQUIRE(&done) != n - 1) { /* the last one sends an interrupt */
+        ulong mie = csr_read(CSR_MIE);
+        csr_write(CSR_MIE, 1 << IRQ_MSI);
+        while (ACQUIRE(&done) != n - 1) {
+            wait_for_interrupt();
+            CLINT_MSIP[0] = 0;
+        }
+        csr_write(CSR_MIE, mie);
+    }
+    UNTIL(ACQUIRE(&rung));
+    CLINT_MSIP[0] = 0;
 }
 
 void hart_main(unsigned hart);
@@ -486,7 +500,10 @@ void hart_main(unsigned hart)
         csr_write(CSR_MIE, 0);
         job(hart);
         CLINT_MSIP[hart] = 0;
-        ADD(&done, 1);
+        if (ADD(&done, 1) + 1 == now % 16 - 1) {
+            CLINT_MSIP[0] = 1;
+            RELEASE(&rung, 1);
+        }
     }
 }
 

@@ -346,7 +346,7 @@ void pmp_open(void); /* entry 0: everything to everybody */
  *     int main(void) { harts_start(2); RUN(test); return 0; }     // test() calls on_harts(2, work)
  *
  * A hart starts with an open PMP, mstatus.MIE = 0 and, but for hart 0, mie = 0 and no software interrupt. A function may leave
- * mie and its own software interrupt as it likes, but nobody sends one to a hart that may have returned.
+ * mie and its own software interrupt as it likes (but mstatus.MIE = 0), and nobody sends one to a hart that may have returned.
  */
 
 static inline unsigned hart_id(void)
