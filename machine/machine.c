@@ -639,8 +639,8 @@ static bool reset(Machine *m, GError **err)
     machine_set_time(m, 0);
     m->stop_time = 0;
     m->asked = false;
+    peripherals_reset(m->peripherals); /* lowers wires, so that the PLIC does not see them */
     board_devices_reset(m->devices);
-    peripherals_reset(m->peripherals);
     if (!load(m, err)) {
         return false;
     }

@@ -429,7 +429,9 @@ static bool make_device(Peripherals *p, const char *text, GError **err)
     VirtioDevice *d = virtio_new(class, rest, is_pci ? virtio_pci_props : NULL,
                                  is_pci ? virtio_pci_prop_count : 0, &p->env, &problem);
     if (!d) {
-        stag_error(err, "-device %s: %s", name, problem->message);
+        g_autofree char *own = g_strconcat(class->name, ": ", NULL); /* said by `name` already */
+        const bool twice = g_str_has_prefix(problem->message, own);
+        stag_error(err, "-device %s: %s", name, problem->message + (twice ? strlen(own) : 0));
         g_error_free(problem);
         return false;
     }

@@ -225,6 +225,12 @@ def cases(folder, emulator):
             ("-netdev user", "id"), ("-netdev pigeon,id=n", "pigeon"), ("-netdev user,id=n,colour=red", "colour"),
             ("-netdev user,id=n -netdev user,id=n", "two"), ("-netdev user,id=n,hostfwd=tcp:x", "error"),
             ("-netdev tap,id=n,ifname=no-such-interface-at-all", "error"), ("-nic pigeon", "pigeon"), ("-net nic", "none"),
+            ("-device virtio-blk-device", "drive"), ("-device virtio-blk-device,drive=x", "x"),
+            ("-drive if=none,id=x,file={0},readonly=on -device virtio-blk-device,drive=x "
+             "-device virtio-blk-device,drive=x".format(off), "use"),
+            ("-device virtio-net-device,netdev=x", "x"), ("-device virtio-net-device,mac=1:2", "mac"),
+            ("-netdev user,id=x -device virtio-net-device,netdev=x -device virtio-net-device,netdev=x", "use"),
+            ("-drive file=" + missing, "no-such-file"), ("-hda " + missing, "no-such-file"),
             ("-mon chardev", "error"), ("-mon mode=control,chardev=c", "control"), ("-chardev", "needs a value")):
         yield f"{option[:60]} ", [*bare, off, *option.split()], word
     yield "nothing to run", ["-bios", "none"], "error"

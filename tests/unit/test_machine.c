@@ -878,6 +878,50 @@ START_TEST(mmio_slots)
 }
 END_TEST
 
+/* -device, then -nic, then -drive: QEMU's order, which decides which disk a guest calls vda. */
+START_TEST(device_order)
+{
+    static const struct {
+        u64 id, sectors;
+    } slots[] = {{VIRTIO_ID_RNG, 0}, {VIRTIO_ID_BLOCK, 4096}, {VIRTIO_ID_NET, 0},
+                 {VIRTIO_ID_BLOCK, 2048}, {VIRTIO_ID_BLOCK, 6144}, {0, 0}};
+    g_autofree char *folder = g_dir_make_tmp("stag-machine-XXXXXX", NULL);
+    char *files[3];
+    for (unsigned i = 0; i < 3; i++) {
+        g_autofree char *name = g_strdup_printf("%u", i);
+        g_autofree char *content = g_malloc0((i + 1) << 20);
+        files[i] = g_build_filename(folder, name, NULL);
+        ck_assert(g_file_set_contents(files[i], content, (i + 1) << 20, NULL));
+    }
+    g_autofree char *line = g_strdup_printf(
+        "-serial null -bios none -device loader,addr=0x80000000,data=0,data-len=4 -nic user "
+        "-drive file=%s,format=raw -device virtio-rng-device -drive if=none,id=x,file=%s,format=raw "
+        "-hdb %s -device virtio-blk-device,drive=x",
+        files[0], files[1], files[2]);
+    Cli cli;
+    GError *err = NULL;
+    ck_assert(parse(&cli, line, stdout, &err));
+    Machine *m = machine_new(&cli.machine, &err);
+    ck_assert_msg(m != NULL, "%s", err ? err->message : "");
+    for (unsigned i = 0; i < ARRAY_LEN(slots); i++) {
+        u64 base = 0x10008000 - 0x1000 * i, id, sectors;
+        ck_assert(bus_read(m->bus, base + 8, 4, &id));
+        ck_assert_uint_eq(id, slots[i].id);
+        ck_assert(bus_read(m->bus, base + 0x100, 4, &sectors));
+        if (slots[i].sectors) {
+            ck_assert_uint_eq(sectors, slots[i].sectors);
+        }
+    }
+    machine_free(m);
+    cli_clear(&cli);
+    for (unsigned i = 0; i < 3; i++) {
+        g_remove(files[i]);
+        g_free(files[i]);
+    }
+    g_rmdir(folder);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("machine");
@@ -887,6 +931,7 @@ int main(void)
     tcase_add_test(t, options_bad);
     tcase_add_test(t, options_help);
     tcase_add_test(t, mmio_slots);
+    tcase_add_test(t, device_order);
     tcase_add_test(t, values);
     tcase_add_test(t, virt_tree);
     tcase_add_test(t, own_tree);
