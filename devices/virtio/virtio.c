@@ -359,7 +359,7 @@ void virtio_info(VirtioDevice *d, GString *out)
         d->status & VIRTIO_NEEDS_RESET ? " (needs reset)" : "", d->isr);
     for (unsigned i = 0; i < d->queue_count; i++) {
         const VirtQueue *q = &d->queues[i];
-        if (q->ready) {
+        if (q->ready && q->next_avail) { /* a queue that nothing has come through is not listed */
             g_string_append_printf(out, "    queue %u: %u entries, %s, %u in use\n", i, q->size,
                                    virtio_has(d, VIRTIO_F_RING_PACKED) ? "packed" : "split",
                                    q->in_use);
