@@ -192,20 +192,26 @@ PCI_LIST = "for d in /sys/bus/pci/devices/*; do echo \"${d##*/} $(cat $d/vendor 
 
 @case
 def pci(emulator):
-    """Linux finds what stands on the PCI bus, and works with a virtio device there, also after a restart."""
-    devices = ["-device", "virtio-rng-pci,disable-legacy=on,addr=0x5", "-device", "virtio-rng-pci,disable-legacy=on"]
+    """Linux finds what stands on the PCI bus, and works with virtio devices there, also after a restart."""
+    devices = ["-device", "virtio-rng-pci,disable-legacy=on,addr=0x5", "-device", "virtio-rng-pci,disable-legacy=on",
+               "-device", "virtio-blk-pci,disable-legacy=on,drive=d,bus=pcie.0"]
     with tempfile.TemporaryDirectory() as folder:
-        initrd = initrd_with(folder, {"/virtio_rng.ko": guest("modules/virtio_rng.ko")})
+        initrd = initrd_with(folder, {f"/{m}.ko": guest(f"modules/{m}.ko") for m in ("virtio_rng", "virtio_blk")})
+        image = os.path.join(folder, "disk")
+        disk = bytearray(os.urandom(4 << 20))
+        with open(image, "wb") as file:
+            file.write(disk)
+        devices += ["-drive", f"file={image},format=raw,if=none,id=d"]
         with Console(emulator.linux(*devices, initrd=initrd)) as console:
             for last in (False, True):
                 console.expect(INIT)
                 console.expect(PROMPT)
                 listing = console.run(PCI_LIST)
                 for line in ("0000:00:00.0 0x1b36 0x0008 0x060000", "0000:00:01.0 0x1af4 0x1044 0x00ff00",
-                             "0000:00:05.0 0x1af4 0x1044 0x00ff00"):
+                             "0000:00:02.0 0x1af4 0x1042 0x010000", "0000:00:05.0 0x1af4 0x1044 0x00ff00"):
                     check(line in listing, console, f"PCI should have {line}")
-                check(len(re.findall(r"^0000:", listing, re.M)) == 3, console, "there should be three PCI functions")
-                console.run("insmod /virtio_rng.ko")
+                check(len(re.findall(r"^0000:", listing, re.M)) == 4, console, "there should be four PCI functions")
+                console.run("insmod /virtio_rng.ko; insmod /virtio_blk.ko")
                 for slot in ("01", "05"):
                     check("virtio_rng" in console.run(f"ls -l /sys/bus/pci/devices/0000:00:{slot}.0/virtio*/driver"),
                           console, f"the device in slot {slot} should have a driver")
@@ -216,8 +222,14 @@ def pci(emulator):
                 # Slot 1's INTA is number 33, slot 5's as well.
                 check(re.search(r"^\s*\d+:\s+[1-9]\d*\s+.*PLIC.* 33 .*virtio\d", console.run("cat /proc/interrupts"), re.M),
                       console, "interrupts should have come by wire 33")
+                check(hashlib.sha256(disk).hexdigest() in console.run("sha256sum /dev/vda"), console,
+                      "the disk should read as it is")
+                console.run("dd if=/dev/zero of=/dev/vda bs=64k seek=16 count=16 conv=fsync")
+                disk[1 << 20:2 << 20] = bytes(1 << 20)
                 console.send("poweroff\n" if last else "reboot\n")
             check(console.wait() == 0, console, "poweroff should end it with status 0")
+            with open(image, "rb") as file:
+                check(file.read() == disk, console, "what the guest wrote should be on the disk")
 
 
 @case
