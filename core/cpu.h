@@ -109,12 +109,12 @@ struct CpuState {
 
     /* Any thread. Written by cpu_post(). */
     _Atomic u32 pending;
-    _Atomic u32 place; /* CpuPlace; written by the hart's thread, read by any */
     /* Interrupt lines driven by devices: bits as in mip (MSIP 3, MTIP 7, SEIP 9, MEIP 11, STIP 5).
      */
     _Atomic u64 irq_lines;
 
     u32 index;      /* 0.. within the machine; equals mhartid */
+    _Atomic u32 place; /* CpuPlace; written by the hart's thread, read by any */
     void *machine;  /* owner's pointer, for the callbacks below */
     void *exec;     /* the translator's per-hart state */
 

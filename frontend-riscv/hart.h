@@ -73,6 +73,8 @@ typedef struct HartCallbacks {
     void (*fence_i)(void *opaque, CpuState *cpu);
     /* MRET or SRET to a lower mode. Not demanded by the architecture; may be NULL. */
     void (*trap_return)(void *opaque, CpuState *cpu);
+    /* The hart waits for another one, in a loop. May be NULL. */
+    void (*relax)(void *opaque, CpuState *cpu);
 } HartCallbacks;
 
 typedef struct Hart {

@@ -199,6 +199,35 @@ u64 helper_fence_i(CpuState *cpu, u64 a, u64 b, u64 c, u64 d)
     return leave_next(cpu);
 }
 
+/* Spinning harts: on the host somebody else may need the CPU, be it the hart they wait for. */
+
+u64 helper_pause(CpuState *cpu, u64 a, u64 b, u64 c, u64 d)
+{
+    (void)a, (void)b, (void)c, (void)d;
+    const HartCallbacks *callbacks = hart_of(cpu)->callbacks;
+    if (callbacks->relax) {
+        callbacks->relax(cpu->machine, cpu);
+    }
+    return 0;
+}
+
+/* WRS.NTO and WRS.STO (Zawrs): waits a moment for another hart's store to the reserved word. Software looks
+ * again in any case. */
+u64 helper_wrs(CpuState *cpu, u64 a, u64 b, u64 c, u64 d)
+{
+    enum { LOOKS = 8 };
+    const void *word = (const void *)(uintptr_t)cpu->res_host;
+    for (unsigned i = 0; word && i < LOOKS && !atomic_load(&cpu->pending); i++) {
+        const u64 now = cpu->res_size_log2 == 2 ? __atomic_load_n((const u32 *)word, __ATOMIC_RELAXED)
+                                                : __atomic_load_n((const u64 *)word, __ATOMIC_RELAXED);
+        if (now != cpu->res_value) {
+            return 0;
+        }
+        __builtin_ia32_pause();
+    }
+    return helper_pause(cpu, a, b, c, d);
+}
+
 /* Cache blocks: each mode above has to allow what the modes below do. There are no caches, so
  * invalidating, cleaning and flushing come down to the checks. */
 u64 helper_cbo(CpuState *cpu, u64 address, u64 insn, u64 c, u64 d)

@@ -30,6 +30,7 @@ typedef struct MachineHart {
     GThread *thread; /* NULL for all but the first when they take turns */
     _Atomic pid_t tid; /* host thread id; 0 when it does not run */
     bool halted;       /* by WFI: nothing to do until an interrupt is pending */
+    u32 relaxes;       /* calls of hart_relax */
 
     /* Deadlines may be set from any thread, the host timers exist while the hart's thread does. */
     GMutex timer_lock;
@@ -90,6 +91,8 @@ void hart_init(MachineHart *h, Machine *machine, unsigned index);
 void hart_clear(MachineHart *h);
 /* CpuState.kick. */
 void hart_kick(CpuState *cpu);
+/* HartCallbacks.relax. */
+void hart_relax(void *machine, CpuState *cpu);
 /* Any thread: PENDING_TIMER is posted to the hart once the time CSR reaches `deadline`; ~0 means
  * never. */
 void hart_arm_timer(MachineHart *h, unsigned timer, u64 deadline);

@@ -239,7 +239,8 @@ static bool make_harts(Machine *m, GError **err)
     m->hart_count = m->options->harts;
     m->harts = g_new0(MachineHart, m->hart_count);
     m->cpus = g_new0(CpuState *, m->hart_count);
-    m->callbacks = (HartCallbacks){read_time, arm_stimer, fence_i, trap_return};
+    m->callbacks = (HartCallbacks){read_time, arm_stimer, fence_i, trap_return,
+                                   m->hart_count > 1 ? hart_relax : NULL};
     for (unsigned i = 0; i < m->hart_count; i++) {
         hart_init(&m->harts[i], m, i);
         m->cpus[i] = m->harts[i].cpu;

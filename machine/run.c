@@ -18,6 +18,7 @@
  */
 #include <errno.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -79,6 +80,20 @@ void hart_kick(CpuState *cpu)
         if (tid) {
             syscall(SYS_tgkill, getpid(), tid, KICK_SIGNAL);
         }
+    }
+}
+
+/* Other harts may wait for this CPU of the host, or for this hart's turn to end. */
+void hart_relax(void *opaque, CpuState *cpu)
+{
+    enum { RELAXES_PER_YIELD = 4 };
+    Machine *m = opaque;
+    if (m->options->one_thread) {
+        cpu_stop_budget(cpu);
+    } else if (++m->harts[cpu->index].relaxes % RELAXES_PER_YIELD == 0) {
+        sched_yield();
+    } else {
+        __builtin_ia32_pause();
     }
 }
 

@@ -324,7 +324,7 @@ INSN(fence_tso, I, N, "1000 0011 0011 00000 000 00000 0001111", "over=fence")
 
 INSN(pause, Zihintpause, N, "0000 0001 0000 00000 000 00000 0001111", "over=fence")
 {
-    /* A hint. */
+    call(t, H_pause, IR_NONE, IR_NONE, IR_NONE);
 }
 
 /* Locality hints are additions to x0. */

@@ -201,11 +201,10 @@ INSN(wfi, I, N, "000100000101 00000 000 00000 1110011")
 /* A stall that may end at any time for any reason: no stall is one of the choices. */
 INSN(wrs_nto, Zawrs, N, "000000001101 00000 000 00000 1110011")
 {
+    call(t, H_wrs, IR_NONE, IR_NONE, IR_NONE);
 }
 
-INSN(wrs_sto, Zawrs, N, "000000011101 00000 000 00000 1110011")
-{
-}
+INSN_AS(wrs_sto, wrs_nto, Zawrs, N, "000000011101 00000 000 00000 1110011");
 
 INSN(sfence_vma, S, S12, "0001001 ..... ..... 000 00000 1110011")
 {
