@@ -41,30 +41,33 @@ typedef struct CharDev CharDev; /* devices/char.h */
 
 /* ---- Numbers of the specification ----------------------------------------------------------- */
 
-enum VirtioId { /* chapter 5 */
-                VIRTIO_ID_NET = 1,
-                VIRTIO_ID_BLOCK = 2,
-                VIRTIO_ID_CONSOLE = 3,
-                VIRTIO_ID_RNG = 4,
-                VIRTIO_ID_BALLOON = 5,
-                VIRTIO_ID_INPUT = 18,
+/* chapter 5 */
+enum VirtioId {
+    VIRTIO_ID_NET = 1,
+    VIRTIO_ID_BLOCK = 2,
+    VIRTIO_ID_CONSOLE = 3,
+    VIRTIO_ID_RNG = 4,
+    VIRTIO_ID_BALLOON = 5,
+    VIRTIO_ID_INPUT = 18,
 };
 
-enum VirtioStatus { /* 2.1 */
-                    VIRTIO_ACKNOWLEDGE = 1,
-                    VIRTIO_DRIVER = 2,
-                    VIRTIO_DRIVER_OK = 4,
-                    VIRTIO_FEATURES_OK = 8,
-                    VIRTIO_NEEDS_RESET = 64,
-                    VIRTIO_FAILED = 128,
+/* 2.1 */
+enum VirtioStatus {
+    VIRTIO_ACKNOWLEDGE = 1,
+    VIRTIO_DRIVER = 2,
+    VIRTIO_DRIVER_OK = 4,
+    VIRTIO_FEATURES_OK = 8,
+    VIRTIO_NEEDS_RESET = 64,
+    VIRTIO_FAILED = 128,
 };
 
-enum VirtioFeature { /* chapter 6: bit numbers */
-                     VIRTIO_F_INDIRECT_DESC = 28,
-                     VIRTIO_F_EVENT_IDX = 29,
-                     VIRTIO_F_VERSION_1 = 32,
-                     VIRTIO_F_RING_PACKED = 34,
-                     VIRTIO_F_RING_RESET = 40,
+/* chapter 6: bit numbers */
+enum VirtioFeature {
+    VIRTIO_F_INDIRECT_DESC = 28,
+    VIRTIO_F_EVENT_IDX = 29,
+    VIRTIO_F_VERSION_1 = 32,
+    VIRTIO_F_RING_PACKED = 34,
+    VIRTIO_F_RING_RESET = 40,
 };
 
 enum VirtioIsr { VIRTIO_ISR_QUEUE = 1, VIRTIO_ISR_CONFIG = 2 }; /* 4.2.2, 4.1.4.5 */
@@ -166,7 +169,7 @@ struct VirtioDevice {
     u8 status;      /* enum VirtioStatus */
     u8 isr;         /* enum VirtioIsr: events not acknowledged yet */
     u8 config_generation;
-    bool resetting; /* a reset hook is running: registers ignore writes */
+    bool resetting;             /* a reset hook is running: registers ignore writes */
     VirtQueue *resetting_queue; /* the one that it is for; NULL: all */
     unsigned queue_count, config_size;
     VirtQueue *queues;  /* VIRTIO_MAX_QUEUES */
