@@ -1,6 +1,7 @@
 /*
  * The PCI host bridge and the functions behind it, as a driver sees them over the physical bus:
- * configuration space, base address registers that are sized, moved and misused, and interrupts.
+ * configuration space, base address registers that are sized, moved and misused, interrupts, and
+ * what is particular to virtio on PCI (test_virtio.c has what all transports share).
  */
 #include <check.h>
 #include <libfdt.h>
@@ -10,6 +11,8 @@
 #include "core/base/bits.h"
 #include "devices/pci/host.h"
 #include "devices/plic.h"
+#include "devices/virtio/devices.h"
+#include "tests/device/virtio_driver.h"
 
 #define ECAM 0x30000000ull
 #define WINDOW 0x40000000ull
@@ -527,6 +530,147 @@ START_TEST(bridge_first)
 }
 END_TEST
 
+/* ---- Virtio ---------------------------------------------------------------------------------- */
+
+#define BIT_VERSION_1 VIRTIO_BIT(VIRTIO_F_VERSION_1)
+
+enum { COMMON = 0x40010000, ISR = COMMON + 0x1000, NOTIFY = COMMON + 0x3000 };
+static const u64 SLOT1 = ECAM + (1 << 15);
+
+static Driver *open_rng(void)
+{
+    driver_over_pci = true;
+    return driver_new(&virtio_rng_class, NULL, NULL);
+}
+
+START_TEST(virtio_identity)
+{
+    Driver *d = open_rng();
+    ck_assert_uint_eq(driver_load(d, SLOT1, 4), 0x10441af4);
+    ck_assert_uint_eq(driver_load(d, SLOT1 + 8, 4), 0x00ff0001); /* not transitional */
+    ck_assert_uint_eq(driver_load(d, SLOT1 + 0x2c, 4), 0x11001af4);
+    ck_assert_uint_eq(driver_load(d, SLOT1 + 0x3d, 1), 1);
+    ck_assert_uint_eq(driver_load(d, SLOT1 + 6, 2), 0x10);
+    /* One capability of each type, all vendor's, and no MSI-X. */
+    unsigned types = 0;
+    for (u64 at = driver_load(d, SLOT1 + 0x34, 1); at; at = driver_load(d, SLOT1 + at + 1, 1)) {
+        ck_assert_uint_eq(driver_load(d, SLOT1 + at, 1), 9);
+        types |= 1u << driver_load(d, SLOT1 + at + 3, 1);
+    }
+    ck_assert_uint_eq(types, 0x3e);
+    driver_free(d);
+}
+END_TEST
+
+START_TEST(virtio_common_registers)
+{
+    Driver *d = open_rng();
+    ck_assert(driver_negotiate(d, BIT_VERSION_1));
+    ck_assert_uint_eq(driver_load(d, COMMON + 0x10, 2), 0xffff); /* no vectors */
+    driver_store(d, COMMON + 0x10, 2, 0);
+    ck_assert_uint_eq(driver_load(d, COMMON + 0x10, 2), 0xffff);
+    ck_assert_uint_eq(driver_load(d, COMMON + 0x12, 2), 1); /* queues */
+    ck_assert_uint_eq(driver_load(d, COMMON + 0x18, 2), 1024);
+    ck_assert_uint_eq(driver_load(d, COMMON + 0x1a, 2), 0xffff);
+    /* A size that was not chosen is the largest. */
+    driver_store(d, COMMON + 0x20, 4, DRIVER_RAM);
+    driver_store(d, COMMON + 0x28, 4, DRIVER_RAM + 0x10000);
+    driver_store(d, COMMON + 0x30, 8, DRIVER_RAM + 0x20000);
+    ck_assert_uint_eq(driver_load(d, COMMON + 0x30, 8), DRIVER_RAM + 0x20000);
+    driver_store(d, COMMON + 0x1c, 2, 2); /* no value for enable */
+    ck_assert_uint_eq(driver_load(d, COMMON + 0x1c, 2), 0);
+    driver_store(d, COMMON + 0x1c, 2, 1);
+    ck_assert_uint_eq(driver_load(d, COMMON + 0x1c, 2), 1);
+    ck_assert_uint_eq(d->virtio->queues[0].size, 1024);
+    driver_store(d, COMMON + 0x1c, 2, 0); /* can't be taken back so */
+    ck_assert_uint_eq(driver_load(d, COMMON + 0x1c, 2), 1);
+    driver_store(d, COMMON + 0x18, 2, 8); /* too late */
+    ck_assert_uint_eq(driver_load(d, COMMON + 0x18, 2), 1024);
+    driver_store(d, COMMON + 0x20, 4, DRIVER_RAM + 0x40000);
+    ck_assert_uint_eq(driver_load(d, COMMON + 0x20, 8), DRIVER_RAM);
+    /* A queue that does not exist. */
+    driver_store(d, COMMON + 0x16, 2, 1);
+    ck_assert_uint_eq(driver_load(d, COMMON + 0x18, 2), 0);
+    driver_store(d, COMMON + 0x18, 2, 8);
+    driver_store(d, COMMON + 0x1c, 2, 1);
+    driver_store(d, NOTIFY + 4, 2, 1);
+    driver_store(d, NOTIFY + 0xffc, 4, 1);
+    ck_assert_uint_eq(driver_load(d, COMMON + 0x1c, 2), 0);
+    ck_assert(!driver_is_broken(d));
+    driver_free(d);
+}
+END_TEST
+
+/* Without bus mastering nothing is done in memory; afterwards, what was left. */
+START_TEST(virtio_mastering)
+{
+    Driver *d = open_rng();
+    ck_assert(driver_negotiate(d, BIT_VERSION_1));
+    Ring *r = ring_new(d, 0, 8);
+    driver_go(d);
+    u64 at = driver_alloc(d, 64);
+    u16 id;
+    u32 len;
+    driver_pci_command(d, PCI_COMMAND_MEMORY);
+    ring_add(r, (Piece[]){{at, 64}}, 0, 1);
+    ring_kick(r);
+    ck_assert(!ring_get(r, &id, &len));
+    ck_assert(!d->line);
+    ck_assert_uint_eq(driver_load(d, at, 8) | driver_load(d, at + 8, 8), 0);
+    driver_pci_command(d, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    ck_assert(ring_get(r, &id, &len));
+    ck_assert_uint_eq(len, 64);
+    ck_assert(d->line);
+    /* Reading the isr acknowledges; disabled interrupts show in the status register. */
+    ck_assert_uint_eq(driver_load(d, ISR, 1), VIRTIO_ISR_QUEUE);
+    ck_assert_uint_eq(driver_load(d, ISR, 1), 0);
+    ck_assert(!d->line);
+    driver_pci_command(d, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE);
+    ring_do(r, (Piece[]){{at, 64}}, 0, 1);
+    ck_assert(!d->line);
+    ck_assert_uint_eq(driver_load(d, SLOT1 + 6, 2), 0x18);
+    driver_pci_command(d, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    ck_assert(d->line);
+    driver_reset(d);
+    ck_assert(!d->line);
+    ring_free(r);
+    driver_free(d);
+}
+END_TEST
+
+/* The window to the BAR in configuration space, which works while the BAR is nowhere. */
+START_TEST(virtio_window)
+{
+    enum { WINDOW_AT = 0x84 };
+    static const struct {
+        u32 bar, offset, length;
+    } bad[] = {{0, 0x14, 1}, {5, 0x14, 1},     {4, 0x14, 0},      {4, 0x14, 3},
+               {4, 0x14, 8}, {4, 0x15, 2},     {4, 0x4000, 4},    {4, 0xffffffff, 1},
+               {4, 2, 4},    {255, 0, 0x1000}, {4, 0xfffffffc, 4}};
+    Driver *d = open_rng();
+    driver_pci_command(d, 0);
+    ck_assert_uint_eq(driver_load(d, COMMON + 0x14, 1), 0xff);
+    driver_store(d, SLOT1 + WINDOW_AT + 4, 1, 4);
+    driver_store(d, SLOT1 + WINDOW_AT + 8, 4, 0x14);
+    driver_store(d, SLOT1 + WINDOW_AT + 12, 4, 1);
+    ck_assert_uint_eq(driver_load(d, SLOT1 + WINDOW_AT + 16, 1), 0);
+    driver_store(d, SLOT1 + WINDOW_AT + 16, 1, VIRTIO_ACKNOWLEDGE);
+    ck_assert_uint_eq(driver_load(d, SLOT1 + WINDOW_AT + 16, 1), VIRTIO_ACKNOWLEDGE);
+    ck_assert_uint_eq(d->virtio->status, VIRTIO_ACKNOWLEDGE);
+    driver_store(d, SLOT1 + WINDOW_AT + 17, 1, 0xff); /* beside the byte */
+    ck_assert_uint_eq(d->virtio->status, VIRTIO_ACKNOWLEDGE);
+    for (unsigned i = 0; i < ARRAY_LEN(bad); i++) {
+        driver_store(d, SLOT1 + WINDOW_AT + 4, 1, bad[i].bar);
+        driver_store(d, SLOT1 + WINDOW_AT + 8, 4, bad[i].offset);
+        driver_store(d, SLOT1 + WINDOW_AT + 12, 4, bad[i].length);
+        ck_assert_uint_eq(driver_load(d, SLOT1 + WINDOW_AT + 16, 4), 0);
+        driver_store(d, SLOT1 + WINDOW_AT + 16, 4, 0xffffffff);
+        ck_assert_uint_eq(d->virtio->status, VIRTIO_ACKNOWLEDGE);
+    }
+    driver_free(d);
+}
+END_TEST
+
 /* ---- Hostile harts --------------------------------------------------------------------------- */
 
 static u64 rnd(u64 *state)
@@ -615,6 +759,10 @@ int main(void)
     tcase_add_test(t, interrupts);
     tcase_add_test(t, mastering);
     tcase_add_test(t, bridge_first);
+    tcase_add_test(t, virtio_identity);
+    tcase_add_test(t, virtio_common_registers);
+    tcase_add_test(t, virtio_mastering);
+    tcase_add_test(t, virtio_window);
     tcase_add_test(t, storms);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
