@@ -166,6 +166,15 @@ static inline void guest_send(Guest *g, Frame *f)
     net_kick(g->net);
 }
 
+/* Whether it is out of buffers. */
+static inline void guest_is_full(Guest *g, bool full)
+{
+    g_mutex_lock(&g->lock);
+    g->full = full;
+    g_mutex_unlock(&g->lock);
+    net_kick(g->net);
+}
+
 /* The next frame, NULL if none comes in time. g_free. */
 static inline Frame *guest_wait(Guest *g, unsigned milliseconds)
 {

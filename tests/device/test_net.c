@@ -665,7 +665,9 @@ START_TEST(dhcp)
     g_autofree Frame *ack = guest_wait_for(g, 17, 68, WAIT);
     ck_assert_ptr_nonnull(ack);
     ck_assert_uint_eq(*dhcp_option(ack, 53), 5);
+    g_mutex_lock(&g->lock);
     ck_assert_uint_ge(g->interrupts, 1);
+    g_mutex_unlock(&g->lock);
     guest_free(g);
 }
 END_TEST
@@ -995,21 +997,20 @@ START_TEST(hostile_answers)
     socklen_t size = sizeof(from);
     guest_send(g, udp_frame(g, g->router, 5001, port, "?", 1));
     ck_assert_int_eq(recvfrom(server, data, 1, 0, (struct sockaddr *)&from, &size), 1);
-    g->full = true;
+    guest_is_full(g, true);
     for (unsigned i = 0; i < 5000; i++) {
         sendto(server, data, 4000, MSG_DONTWAIT, (struct sockaddr *)&from, size);
     }
     g_usleep(100000);
-    g_mutex_lock(&g->lock);
-    g->full = false;
-    g_mutex_unlock(&g->lock);
-    net_kick(g->net);
+    guest_is_full(g, false);
     unsigned arrived = 0;
     for (Frame *f; arrived < 10 && (f = guest_wait_for(g, 17, 0, WAIT)); arrived++) {
         g_free(f);
     }
     ck_assert_uint_eq(arrived, 10);
+    g_mutex_lock(&g->lock);
     ck_assert_uint_gt(g->refused, 0);
+    g_mutex_unlock(&g->lock);
     guest_send(g, dhcp_frame(g, 1));
     g_autofree Frame *offer = guest_wait_for(g, 17, 68, WAIT);
     ck_assert_ptr_nonnull(offer);
@@ -1099,7 +1100,9 @@ START_TEST(cable)
     ck_assert(!net_link(g->net));
     guest_send(g, dhcp_frame(g, 1));
     ck_assert_ptr_null(guest_wait_for(g, 17, 68, 300));
+    g_mutex_lock(&g->lock);
     ck_assert_uint_eq(g->out.length, 0); /* taken and dropped */
+    g_mutex_unlock(&g->lock);
     net_set_link(g->net, true);
     guest_send(g, dhcp_frame(g, 1));
     g_autofree Frame *offer = guest_wait_for(g, 17, 68, WAIT);
@@ -1180,15 +1183,12 @@ START_TEST(two_sockets)
     }
 
     /* The peer has no buffers: frames wait, none is lost. */
-    b->full = true;
+    guest_is_full(b, true);
     for (u32 i = 0; i < 2000; i++) {
         guest_send(a, numbered(i, 1514));
     }
     g_usleep(100000);
-    g_mutex_lock(&b->lock);
-    b->full = false;
-    g_mutex_unlock(&b->lock);
-    net_kick(b->net);
+    guest_is_full(b, false);
     for (u32 i = 0; i < 2000; i++) {
         g_autofree Frame *f = guest_wait(b, WAIT);
         ck_assert_msg(f != NULL, "frame %u never came", i);

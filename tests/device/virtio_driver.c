@@ -252,6 +252,19 @@ static void store_desc(Driver *d, u64 at, Piece p, u16 flags, u16 tag, bool pack
     driver_store(d, at + (packed ? 12 : 14), 2, tag);
 }
 
+/* The words that make others visible, and those that say what is visible: in order with everything
+ * before or behind them, as a driver's barriers have it. */
+static void publish(Driver *d, u64 addr, u16 value)
+{
+    __atomic_store_n((u16 *)bus_dma_map(d->bus, addr, 2), value, __ATOMIC_SEQ_CST);
+    bus_dma_dirty(d->bus, addr, 2);
+}
+
+static u16 observe(Driver *d, u64 addr)
+{
+    return __atomic_load_n((u16 *)bus_dma_map(d->bus, addr, 2), __ATOMIC_SEQ_CST);
+}
+
 /* A full one, in a form that the thread sanitizer knows. */
 static void fence(void)
 {
@@ -285,8 +298,7 @@ static u16 add_split(Ring *r, const Piece *pieces, unsigned out, unsigned in, u1
     }
     r->count[head] = (u16)n;
     driver_store(d, r->avail + 4 + 2u * (r->next_avail % r->size), 2, head);
-    fence();
-    driver_store(d, r->avail + 2, 2, ++r->next_avail);
+    publish(d, r->avail + 2, ++r->next_avail);
     r->added++;
     return head;
 }
@@ -313,8 +325,7 @@ static u16 add_packed(Ring *r, const Piece *pieces, unsigned out, unsigned in, u
             r->avail_wrap = !r->avail_wrap;
         }
     }
-    fence();
-    driver_store(d, first + 14, 2, first_flags);
+    publish(d, first + 14, first_flags);
     r->added += n;
     return id;
 }
@@ -389,11 +400,10 @@ bool ring_get(Ring *r, u16 *id, u32 *len)
     unsigned n;
     if (packed(r)) {
         u64 at = r->desc + 16u * r->next_used;
-        u16 flags = (u16)driver_load(d, at + 14, 2);
+        u16 flags = observe(d, at + 14);
         if (!!(flags & AVAIL) != r->used_wrap || !!(flags & USED) != r->used_wrap) {
             return false;
         }
-        fence();
         *id = (u16)driver_load(d, at + 12, 2);
         *len = (u32)driver_load(d, at + 8, 4);
         g_assert(*id < r->size && r->count[*id]);
@@ -405,10 +415,9 @@ bool ring_get(Ring *r, u16 *id, u32 *len)
         }
         r->free[r->free_count++] = *id;
     } else {
-        if ((u16)driver_load(d, r->used + 2, 2) == r->next_used) {
+        if (observe(d, r->used + 2) == r->next_used) {
             return false;
         }
-        fence();
         u64 at = r->used + 4 + 8u * (r->next_used % r->size);
         *id = (u16)driver_load(d, at, 4);
         *len = (u32)driver_load(d, at + 4, 4);
