@@ -268,6 +268,7 @@ static bool run_cont(Call *c, GError **err G_GNUC_UNUSED)
 
 static bool run_quit(Call *c, GError **err G_GNUC_UNUSED)
 {
+    c->s->ended = true;
     machine_request(c->m, REQUEST_QUIT, 0);
     return true;
 }

@@ -14,6 +14,7 @@ typedef struct Session {
     unsigned hart;        /* that commands look at */
     char format;          /* of x, xp and p */
     unsigned format_size; /* bytes */
+    bool ended;           /* there was a `quit`: no further prompt */
 } Session;
 
 void session_init(Session *s, Machine *machine, const char *version);

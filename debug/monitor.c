@@ -86,7 +86,7 @@ static void on_key(Monitor *m, int key)
         g_autofree char *line = lineedit_key(&m->edit, (u8)key, echo);
         if (line) {
             command_run(&m->session, line, echo);
-            if (m->session.machine->request != REQUEST_QUIT) {
+            if (!m->session.ended) {
                 lineedit_show(&m->edit, echo);
             }
         }
