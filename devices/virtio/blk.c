@@ -119,7 +119,7 @@ static const PropDesc blk_props[] = {
 /* Gives the buffer back. */
 static void finish(BlkRequest *r, u8 status)
 {
-    *r->status = status;
+    __atomic_store_n(r->status, status, __ATOMIC_RELAXED); /* harts may look at it */
     /* What a read that failed has left behind counts as written, too. */
     virtq_push(r, r->elem.in_bytes);
 }
