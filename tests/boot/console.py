@@ -11,6 +11,7 @@ As a program it types lines at a guest's shell prompts and shows the console mea
 """
 
 import argparse
+import ctypes
 import os
 import pty
 import re
@@ -29,6 +30,15 @@ class ConsoleError(Exception):
     """The console did not do what was expected of it."""
 
 
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent():
+    """In a child: the kernel ends it when the test ends, however that came about."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 class Console:
     """A program on a pseudo-terminal. `argv` is run as it is; `tee` is a file that gets all output."""
 
@@ -40,7 +50,7 @@ class Console:
         self.master, self.slave = pty.openpty()
         self.termios = termios.tcgetattr(self.slave)
         self.process = subprocess.Popen(argv, stdin=self.slave, stdout=self.slave, stderr=self.slave,
-                                        start_new_session=True, **popen)
+                                        start_new_session=True, preexec_fn=die_with_parent, **popen)
 
     def __enter__(self):
         return self

@@ -160,7 +160,8 @@ def small_initramfs(path):
 class Guest(Console):
     """An emulator running on a disk.
 
-    `kernel`, `initrd`, `append` say what boots; without them a SmallDisk's kernel and an initramfs made here.
+    `kernel`, `initrd`, `append` say what boots, as the options of these names; without a kernel it is what a SmallDisk
+    needs, with an initramfs made here.
     `forward` maps names to ports of the guest; self.ports has the host's port of each. `ssh` is one of them where
     the guest has a secure shell; `key` is the file of the private key, `user` who logs in.
     """
@@ -175,9 +176,10 @@ class Guest(Console):
             initrd = initrd or small_initramfs(os.path.join(self.folder, "initrd"))
             append = append or "console=ttyS0 quiet"
         command = [emulator.path, "-M", "virt", "-m", memory, "-smp", str(smp), "-nographic",
-                   "-bios", guest("opensbi/fw_dynamic.bin"), "-kernel", kernel, "-initrd", initrd,
-                   "-append", append or "root=/dev/vda console=ttyS0",
-                   "-drive", f"file={disk},format=raw,if=virtio{drive}"]
+                   "-bios", guest("opensbi/fw_dynamic.bin"), "-kernel", kernel]
+        command += ["-initrd", initrd] if initrd else []
+        command += ["-append", append] if append else []
+        command += ["-drive", f"file={disk},format=raw,if=virtio{drive}"]
         if network:
             forwards = "".join(f",hostfwd=tcp:127.0.0.1:{self.ports[name]}-:{port}"
                                for name, port in (forward or {}).items())

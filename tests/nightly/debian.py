@@ -36,7 +36,7 @@ sys.path.insert(0, os.path.join(TOP, "tests", "boot"))
 
 from console import ConsoleError                                            # noqa: E402
 from diskguest import Guest, debian_files, fio_rates, fsck, iperf_rates, tool    # noqa: E402
-from setting import Emulator                                                # noqa: E402
+from setting import Emulator, guest as guest_file                           # noqa: E402
 
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "stag")
 
@@ -613,8 +613,66 @@ def shutdown(setting, guest):
     return "e2fsck -fn finds nothing"
 
 
-SPECIAL = {"make": make, "boot": boot}
-ORDER = ["make", "boot", "apt", *(name for name in CHECKS if name != "apt")]
+# Makes of the second disk what other distributions' images are: a partition for the firmware with GRUB, and one with
+# the system.
+BOOTABLE = r"""
+set -e
+export DEBIAN_FRONTEND=noninteractive
+apt-get -q install -y --no-install-recommends grub-efi-riscv64-bin grub2-common grub-common dosfstools fdisk
+disk=/dev/$(lsblk -dnbo NAME,SIZE | awk '$2 == 3221225472 { print $1 }')
+printf 'label: gpt
+size=64MiB, type=uefi
+type=linux
+' | sfdisk -q $disk
+udevadm settle
+mkfs.vfat -F 32 ${disk}1
+mkfs.ext4 -q -L system ${disk}2
+mount ${disk}2 /mnt
+tar -C / --one-file-system --exclude=./var/cache/apt -cf - . | tar -C /mnt -xf -
+mkdir -p /mnt/boot/efi
+mount ${disk}1 /mnt/boot/efi
+for where in dev proc sys; do mount --bind /$where /mnt/$where; done
+printf 'LABEL=system / ext4 defaults 0 1
+' >/mnt/etc/fstab
+printf 'GRUB_TIMEOUT=1
+GRUB_CMDLINE_LINUX="console=ttyS0"
+GRUB_TERMINAL=console
+' >/mnt/etc/default/grub
+chroot /mnt grub-install --target=riscv64-efi --efi-directory=/boot/efi --removable --no-nvram
+chroot /mnt update-grub
+umount -R /mnt
+"""
+
+
+def efi(setting):
+    """A disk with a partition table, U-Boot as the firmware, GRUB and the kernel from the disk."""
+    setting.stop()
+    image = os.path.join(setting.folder, "efi.img")
+    with open(image, "wb") as file:
+        file.truncate(3 << 30)
+    files = dict(debian_files(setting.disk), append="root=LABEL=debian console=ttyS0")
+    with Guest(setting.emulator, setting.disk, smp=2, memory="2G", key=setting.key, forward={"ssh": 22},
+               options=["-drive", f"file={image},format=raw,if=virtio"], **files) as console:
+        console.wait_ssh()
+        console.check("cat >/tmp/b.sh; apt-get -q update && bash /tmp/b.sh", data=BOOTABLE.encode(), timeout=3600)
+        console.poweroff()
+    start = time.monotonic()
+    with Guest(setting.emulator, image, memory="2G", key=setting.key, forward={"ssh": 22},
+               kernel=guest_file("u-boot/s-u-boot.bin")) as console:
+        console.expect(rb"U-Boot 20\d\d\.\d\d")
+        console.expect(rb"GRUB")
+        console.expect(rb"Linux version|EFI stub")
+        console.expect(rb"debian login: ")
+        took = time.monotonic() - start
+        console.wait_ssh()
+        want("vda2" in console.check("findmnt -no SOURCE /"), "the root is not the second partition")
+        console.poweroff()
+    os.unlink(image)
+    return f"U-Boot, GRUB and login after {took:.1f} s"
+
+
+SPECIAL = {"make": make, "boot": boot, "efi": efi}
+ORDER = ["make", "boot", "apt", *(name for name in CHECKS if name != "apt"), "efi"]
 
 
 def report(setting, results):
