@@ -244,7 +244,7 @@ static u32 page_tables(Gen *g)
 {
     u8 *t = g->image + RANDPROG_DATA + TABLES;
     u32 flags = 0xcf | (g->o->mode == RAND_PAGED_U ? 0x10 : 0); /* D A X W R V, U */
-    u64 base = RANDPROG_BASE + RANDPROG_DATA;
+    u64 base = (g->o->base ? g->o->base : RANDPROG_BASE) + RANDPROG_DATA;
 
     if (g->xlen_bytes == 8) {
         u64 *root = (u64 *)t, *mid = (u64 *)(t + 0x1000), *leaf = (u64 *)(t + 0x2000);

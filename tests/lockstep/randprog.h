@@ -36,6 +36,7 @@ typedef struct RandOptions {
     unsigned body;    /* instructions in the body, 1..20000 */
     unsigned rounds;  /* how often the body runs, 1.. */
     RandMode mode;
+    u64 base; /* where it runs, a multiple of 4 KiB in the third GiB; 0: RANDPROG_BASE */
     bool portable; /* leave out what emulators may do differently: misaligned atomics, instret,
                       illegal words */
     char **leave_out; /* mnemonics of rows not to draw, NULL-terminated; or NULL */
