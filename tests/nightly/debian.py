@@ -176,6 +176,7 @@ class Setting:
         self.key = os.path.join(self.folder, "key")
         self.seconds = args.seconds
         self.mirror = args.mirror
+        self.harts_wanted = args.harts
         self.guest = None
         self.harts = 0
         os.makedirs(self.folder, exist_ok=True)
@@ -334,8 +335,8 @@ def boot(setting):
     times = []
     for _ in range(3):
         start = time.monotonic()
-        with Guest(setting.emulator, setting.disk, smp=2, memory="2G", key=setting.key, forward={"ssh": 22},
-                   **debian_files(setting.disk)) as console:
+        with Guest(setting.emulator, setting.disk, smp=setting.harts_wanted or 2, memory="2G", key=setting.key,
+                   forward={"ssh": 22}, **debian_files(setting.disk)) as console:
             console.expect(rb"debian login: ")
             times.append(time.monotonic() - start)
             console.wait_ssh()
@@ -355,7 +356,9 @@ def boot(setting):
 def apt(setting, guest):
     """Packages through user networking: from the machine's archive, else from a folder served here."""
     mirror = setting.mirror or machine_mirror()
-    guest.check(f"sed -i '0,/^URIs:.*/s||URIs: {mirror}|' /etc/apt/sources.list.d/debian.sources")
+    # Only the release itself: a private archive need not carry its updates.
+    guest.check(f"rm -f /etc/apt/sources.list.d/debian.sources; echo 'deb [signed-by=/usr/share/keyrings/"
+                f"debian-archive-keyring.gpg] {mirror} trixie main' >/etc/apt/sources.list")
     start = time.monotonic()
     status, said = guest.ssh("apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y "
                              f"--no-install-recommends {' '.join(PACKAGES)}", timeout=3600)
@@ -488,7 +491,7 @@ pragma integrity_check;
     took = time.monotonic() - start
     want(said.rstrip().endswith("ok"), f"the integrity check says {said[-200:]}")
     import sqlite3
-    here = sqlite3.connect(":memory:")
+    here = sqlite3.connect(":memory:", isolation_level=None)
     lines = []
     for statement in script.strip().split(";"):
         if statement.strip():
@@ -691,6 +694,7 @@ def main():
     parser.add_argument("--folder", default=os.path.join(CACHE, "nightly"), help="where disk and results are kept")
     parser.add_argument("--mirror", help="the archive to use, instead of this machine's")
     parser.add_argument("--seconds", type=int, default=60, help="how long each of stress-ng's classes runs")
+    parser.add_argument("--harts", type=int, help="of the guest in all checks but stress-ng's, instead of 2")
     parser.add_argument("--list", action="store_true", help="list the checks")
     parser.add_argument("check", nargs="*", help="which to run; all, if none is named; * at the end of one stands for "
                         "anything")
@@ -718,13 +722,14 @@ def main():
                 figures = SPECIAL[name](setting)
             else:
                 function, harts = CHECKS[name]
-                guest = setting.start(harts)
+                guest = setting.start(harts if name.startswith("stress-") else setting.harts_wanted or harts)
                 figures = function(setting, guest)
                 if setting.guest:
                     bad = setting.complaints()
                     want(not bad, f"the guest's kernel complained: {bad[:5]}")
             passed = True
-        except (Wrong, ConsoleError, AssertionError, OSError, ValueError, subprocess.SubprocessError) as error:
+        except (Wrong, ConsoleError, AssertionError, OSError, ValueError, LookupError,
+                subprocess.SubprocessError) as error:
             passed, figures = False, f"{type(error).__name__}: {error}"
             # The next check begins with a guest that nobody has doubts about.
             setting.kill()
