@@ -199,7 +199,7 @@ u64 helper_fence_i(CpuState *cpu, u64 a, u64 b, u64 c, u64 d)
     return leave_next(cpu);
 }
 
-/* Spinning harts: on the host somebody else may need the CPU, be it the hart they wait for. */
+/* Spinning harts. */
 
 u64 helper_pause(CpuState *cpu, u64 a, u64 b, u64 c, u64 d)
 {

@@ -18,7 +18,6 @@
  */
 #include <errno.h>
 #include <linux/futex.h>
-#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -83,15 +82,12 @@ void hart_kick(CpuState *cpu)
     }
 }
 
-/* Other harts may wait for this CPU of the host, or for this hart's turn to end. */
+/* Where harts take turns, the one that this hart waits for waits for this turn to end. Else there is
+ * little to do: who yields the host's CPU loses a whole slice of time to other programs. */
 void hart_relax(void *opaque, CpuState *cpu)
 {
-    enum { RELAXES_PER_YIELD = 4 };
-    Machine *m = opaque;
-    if (m->options->one_thread) {
+    if (((Machine *)opaque)->options->one_thread) {
         cpu_stop_budget(cpu);
-    } else if (++m->harts[cpu->index].relaxes % RELAXES_PER_YIELD == 0) {
-        sched_yield();
     } else {
         __builtin_ia32_pause();
     }
