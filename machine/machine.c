@@ -261,6 +261,7 @@ static bool make_translator(Machine *m, GError **err)
         .accel = m->options->interp ? ACCEL_INTERP : ACCEL_JIT,
         .cache_size = m->options->code_cache,
         .max_insns = m->options->single_step ? 1 : 0,
+        .harts = m->hart_count,
         .perf_map = m->options->perf_map,
     };
     if (config.accel == ACCEL_JIT && !backend_host_ok(&problem)) {

@@ -165,6 +165,7 @@ Translator *translator_new(const TranslatorConfig *config, const HartModel *mode
     }
     ExecConfig exec_config = {
         .max_insns = config->max_insns ? config->max_insns : TRANSLATOR_MAX_INSNS,
+        .harts = config->harts,
         .xlen = model->rv32 ? IR_I32 : IR_I64,
         .links = !log_on(LOG_EXEC | LOG_CPU),
         .perf_map = t->perf_map,

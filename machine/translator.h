@@ -14,6 +14,7 @@ typedef struct TranslatorConfig {
     Accel accel;
     u64 cache_size;     /* bytes; 0: the default */
     unsigned max_insns; /* in a block; 0: the default */
+    unsigned harts;     /* 0: one */
     bool perf_map;      /* write /tmp/perf-PID.map */
 } TranslatorConfig;
 

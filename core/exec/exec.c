@@ -91,6 +91,7 @@ struct CodePage {
     bool waits;   /* entered, but left writable: see above */
     u32 bounces;  /* how often written since bounce_start */
     u64 bounce_start; /* in instructions of all harts */
+    u64 version;      /* another one whenever it becomes dirty */
     u32 entered_by;   /* harts, by bits, that may have execute entries and were not told to drop them */
     u64 retired;      /* freed: when */
     CodePage *next_retired;
@@ -102,8 +103,10 @@ enum { BOUNCE_LIMIT = 32, BOUNCE_WINDOW = 1000000 };
 
 enum {
     MIN_REGIONS = 8,
-    MAX_REGIONS = 32,
-    REGION_SIZE = 8 << 20, /* if the number of regions allows it */
+    MAX_REGIONS = 256,
+    REGION_SIZE = 8 << 20,       /* if the number of regions allows it */
+    REGION_SIZE_HARTS = 1 << 20, /* with several harts */
+    REGIONS_PER_HART = 4,        /* if there are that many, each hart has one for itself */
     BLOCK_ALIGN = 16,
     BLOCK_HEADER = sizeof(Block *), /* in front of a block's code: where its record is */
     MIN_BLOCK_SIZE = 32, /* smaller ones are padded: bounds the number of blocks in a region */
@@ -128,7 +131,8 @@ typedef struct CacheRegion {
     u32 *blocks;  /* places of the records, from records.start in words of 8 bytes, in ascending
                      order of Block.start; room for all that can fit */
     _Atomic u32 block_count;
-    u64 retired; /* when it was emptied, if it may still be looked at; else 0 */
+    _Atomic u64 retired; /* when it was emptied, if it may still be looked at; else 0 */
+    struct ExecHart *owner; /* that alone writes there, or NULL */
 } CacheRegion;
 
 /* ExecHart.epoch of a hart that is outside generated code and will look at its list before it
@@ -144,6 +148,7 @@ typedef struct ExecHart {
     u8 bytes[VIEW_PAGE_SIZE], next_bytes[4];
     /* Execute or write entries that other threads want this hart to drop: page addresses. */
     GArray *drop_exec, *drop_write;
+    CacheRegion *region; /* that it compiles into; NULL: none yet */
     bool late; /* was running when something was put on drop_write */
 } ExecHart;
 
@@ -158,7 +163,9 @@ struct Exec {
     GRecMutex lock; /* all below, and the blocks */
     CacheRegion regions[MAX_REGIONS];
     unsigned region_count;
-    unsigned current;
+    u64 region_size;
+    unsigned current; /* the region that was taken last */
+    bool own_regions; /* each hart has one */
     const CacheRegion *evicting; /* the region that is being emptied, or NULL */
     Block *last;   /* the block that was made last, or NULL */
     Block *jumped; /* ... before that: in new code the one that is likely to be linked */
@@ -179,6 +186,7 @@ struct Exec {
     GThreadPool *prefaulter;
     u32 miss;
     u64 translated, evictions, flushes; /* for exec_stats */
+    u64 versions; /* of pages: given so far */
 
     _Atomic u64 epoch;
     /* Harts that wait for others to pass a safepoint. */
@@ -284,11 +292,9 @@ static bool block_holds(const Block *b, u32 address)
 /* The block that a code address is in, dropped ones too. */
 static Block *find_block(const Exec *exec, u32 address)
 {
-    for (unsigned i = 0; i < exec->region_count; i++) {
+    const u64 i = (address - exec->regions[0].code.start) / exec->region_size;
+    if (i < exec->region_count) {
         const CacheRegion *r = &exec->regions[i];
-        if (address < r->code.start || address >= r->cold.end) {
-            continue;
-        }
         const bool cold = address >= r->cold.start;
         u32 lo = 0, hi = atomic_load(&r->block_count);
         while (lo < hi) { /* the last block that starts at or below address */
@@ -566,6 +572,14 @@ static void process_dropped(Exec *exec, ExecHart *h)
     g_rec_mutex_unlock(&exec->lock);
 }
 
+/* It will be compared again before it is entered. */
+static void make_dirty(Exec *exec, CodePage *page)
+{
+    page->dirty = true;
+    page->version = ++exec->versions;
+    drop_exec_entries(exec, page);
+}
+
 static CodePage *page_find(Exec *exec, u64 pa)
 {
     return g_hash_table_lookup(exec->pages, (void *)(uintptr_t)(pa >> VIEW_PAGE_SHIFT));
@@ -621,6 +635,7 @@ static CodePage *page_new(Exec *exec, u64 pa, const u8 *host)
     *page = (CodePage){.entries = &exec->entries_base[page - exec->page_records],
                        .pa = pa,
                        .host = host,
+                       .version = ++exec->versions,
                        .dirty = true};
     for (unsigned i = 0; i < ARRAY_LEN(page->entries->entry); i++) {
         page->entries->entry[i] = exec->miss;
@@ -638,9 +653,8 @@ static void page_written(void *opaque, u64 pa)
     bus_set_code_page(exec->bus, pa, false);
     CodePage *page = page_find(exec, pa);
     if (page && !page->dirty) {
-        page->dirty = true;
         page->bounces++;
-        drop_exec_entries(exec, page);
+        make_dirty(exec, page);
     }
     g_rec_mutex_unlock(&exec->lock);
 }
@@ -702,19 +716,17 @@ static void recheck(Exec *exec, bool forget_bounces)
     while (exec->waiting->len) {
         CodePage *page = exec->waiting->pdata[exec->waiting->len - 1];
         stop_waiting(exec, page);
-        page->dirty = true;
         if (forget_bounces) {
             page->bounces = 0;
         }
-        drop_exec_entries(exec, page);
+        make_dirty(exec, page);
     }
     for (unsigned i = 0; i < exec->harts->len; i++) {
         const ExecHart *h = exec->harts->pdata[i];
         for (unsigned k = 0; h->late && k < h->drop_write->len; k++) {
             CodePage *page = page_find(exec, g_array_index(h->drop_write, u64, k));
             if (page) {
-                page->dirty = true;
-                drop_exec_entries(exec, page);
+                make_dirty(exec, page);
             }
         }
     }
@@ -749,7 +761,7 @@ static void region_reset(CacheRegion *r)
 static void region_evict(Exec *exec, CacheRegion *r)
 {
     u32 count = atomic_load(&r->block_count);
-    if (!count || r->retired) {
+    if (!count || atomic_load(&r->retired)) {
         return;
     }
     exec->evicting = r;
@@ -768,31 +780,61 @@ static void region_evict(Exec *exec, CacheRegion *r)
     exec->evicting = NULL;
     exec->evictions++;
     exec->last = exec->jumped = NULL;
-    r->retired = next_epoch(exec);
+    atomic_store(&r->retired, next_epoch(exec));
 }
 
 /* Whether the region may be written to: nobody looks any more at what was there. */
 static bool region_ready(const Exec *exec, CacheRegion *r)
 {
-    if (r->retired && all_passed(exec, r->retired)) {
+    const u64 retired = atomic_load(&r->retired);
+    if (retired && all_passed(exec, retired)) {
         region_reset(r);
     }
-    return !r->retired;
+    return !atomic_load(&r->retired);
 }
 
-/* Goes on to the next region, which is empty. False: not yet. */
-static bool region_next(Exec *exec)
+/* The number of the region that is taken after `i`: the next one that no hart owns. */
+static unsigned region_after(const Exec *exec, unsigned i)
 {
-    const unsigned next = (exec->current + 1) % exec->region_count;
-    region_evict(exec, &exec->regions[next]);
-    if (!region_ready(exec, &exec->regions[next])) {
+    do {
+        i = (i + 1) % exec->region_count;
+    } while (exec->regions[i].owner);
+    return i;
+}
+
+/* Gives the hart the next region, which is empty. False: not yet. */
+static bool region_next(Exec *exec, ExecHart *h)
+{
+    enum { AHEAD = 2 };
+    unsigned i = region_after(exec, exec->current);
+    CacheRegion *r = &exec->regions[i];
+    region_evict(exec, r);
+    if (!region_ready(exec, r)) {
         return false;
     }
-    exec->current = next;
-    if (exec->harts->len > 1) { /* the others have time to pass a safepoint until it is needed */
-        region_evict(exec, &exec->regions[(next + 1) % exec->region_count]);
+    if (exec->own_regions) {
+        if (h->region) {
+            h->region->owner = NULL;
+        }
+        r->owner = h;
+    }
+    h->region = r;
+    exec->current = i;
+    /* The others have time to pass a safepoint until these are needed. */
+    for (unsigned n = exec->own_regions ? AHEAD : exec->harts->len > 1; n; n--) {
+        i = region_after(exec, i);
+        region_evict(exec, &exec->regions[i]);
     }
     return true;
+}
+
+/* Sees to it that h->region can be compiled into. False: others are in the way. Lock held. */
+static bool region_at_hand(Exec *exec, ExecHart *h)
+{
+    if (!exec->own_regions) {
+        h->region = &exec->regions[exec->current];
+    }
+    return h->region ? region_ready(exec, h->region) : region_next(exec, h);
 }
 
 void exec_flush(Exec *exec)
@@ -937,15 +979,13 @@ static void log_compiled(Exec *exec, const IrBlock *ir, const CompiledBlock *cod
     log_unlock();
 }
 
-/* Compiles IR into the cache, making room if need be; NULL if others are in the way. */
-static CacheRegion *compile(Exec *exec, const IrBlock *ir, u32 next_page_expected,
-                            CompiledBlock *code)
+/* Compiles IR into the cache, making room if need be; false if others are in the way. The lock is
+ * held, unless it is `unlocked`. */
+static bool compile(Exec *exec, ExecHart *h, const IrBlock *ir, u32 next_page_expected,
+                    bool unlocked, CompiledBlock *code)
 {
     for (unsigned tries = 0;; tries++) {
-        CacheRegion *r = &exec->regions[exec->current];
-        if (!region_ready(exec, r)) {
-            return NULL;
-        }
+        CacheRegion *r = h->region;
         area_prefault(exec, &r->code, PREFAULT);
         area_prefault(exec, &r->cold, PREFAULT);
         area_prefault(exec, &r->records, PREFAULT);
@@ -956,11 +996,18 @@ static CacheRegion *compile(Exec *exec, const IrBlock *ir, u32 next_page_expecte
         if (r->records.used + MAX_RECORD <= r->records.end && r->code.used < r->code.end &&
             r->cold.used < r->cold.end &&
             exec->ops.compile(exec->ops.backend, ir, next_page_expected, &room, code)) {
-            return r;
+            return true;
         }
         g_assert(tries < 2); /* an empty region holds any block */
-        if (!region_next(exec)) {
-            return NULL;
+        if (unlocked) {
+            g_rec_mutex_lock(&exec->lock);
+        }
+        const bool more = region_next(exec, h);
+        if (unlocked) {
+            g_rec_mutex_unlock(&exec->lock);
+        }
+        if (!more) {
+            return false;
         }
     }
 }
@@ -1031,9 +1078,29 @@ static void publish(Exec *exec, CacheRegion *r, const IrBlock *ir, const Compile
     }
 }
 
-/* Makes the block for pc and returns its entry point, or 0 and what is missing. Lock held. The
- * bytes are copied first: the page is marked as code, so whoever changes them from now on will say
- * so, and then the block is compared with the bytes that it was made from. */
+/* The page's block for an instruction without groups of accesses. There are few of them, and jumps
+ * are linked to them. */
+static u32 ungrouped_entry(const Exec *exec, const CodePage *page, u32 offset)
+{
+    for (const Block *b = page->blocks; b; b = b->next) {
+        if (b->ungrouped && b->offset == offset) {
+            return b->start;
+        }
+    }
+    return exec->miss;
+}
+
+/* Where the page's code for an instruction is; exec->miss if there is none. */
+static u32 page_entry(const Exec *exec, const CodePage *page, u32 offset, bool ungrouped)
+{
+    return ungrouped ? ungrouped_entry(exec, page, offset) : page->entries->entry[offset / 2];
+}
+
+/* Makes the block for pc and returns its entry point, or 0 and what is missing. The lock is held
+ * before and after, but harts with regions of their own do most of the work without. The bytes are
+ * copied first: the page is marked as code, so whoever changes them from now on will say so, and
+ * then the block is compared with the bytes that it was made from, or, if it has not been published
+ * yet, the page has another version and the work was in vain. */
 static u32 translate(Exec *exec, ExecHart *h, CodePage *page, u64 pc, bool ungrouped,
                      Missing *missing)
 {
@@ -1041,14 +1108,30 @@ static u32 translate(Exec *exec, ExecHart *h, CodePage *page, u64 pc, bool ungro
     u32 offset = (u32)(pc & (VIEW_PAGE_SIZE - 1));
     IrBlock ir = {.insns = h->insns};
     CodePage *page2 = NULL;
-    u64 page_pa = page->pa;
+    const u64 page_pa = page->pa, version = page->version;
+    bool unlocked = exec->own_regions;
 
+    if (!region_at_hand(exec, h)) {
+        *missing = MISSING_ROOM;
+        return 0;
+    }
+    if (unlocked) {
+        g_rec_mutex_unlock(&exec->lock);
+    }
     memcpy(h->bytes + offset, page->host + offset,
            MIN(VIEW_PAGE_SIZE - offset, MAX_INSN_BYTES * exec->config.max_insns));
     if (!exec->ops.translate(exec->ops.opaque, h->bytes, offset, NULL, exec->config.max_insns,
                              &ir)) {
         MmuFetch fetch;
         u64 next_va = next_page_va(exec, pc);
+        if (unlocked) { /* for there are two pages to keep, and few such blocks */
+            g_rec_mutex_lock(&exec->lock);
+            unlocked = false;
+            page = page_find(exec, page_pa);
+            if (!page || page->version != version) {
+                return 0;
+            }
+        }
         if (!fetch_page(exec, cpu, next_va, &fetch)) {
             return 0;
         }
@@ -1063,7 +1146,7 @@ static u32 translate(Exec *exec, ExecHart *h, CodePage *page, u64 pc, bool ungro
             *missing = MISSING_ROOM;
             return 0;
         }
-        if (!page) { /* entering the second page emptied the cache */
+        if (!page || !region_at_hand(exec, h)) { /* entering the second page emptied the cache */
             return 0;
         }
         ir = (IrBlock){.insns = h->insns};
@@ -1082,24 +1165,42 @@ static u32 translate(Exec *exec, ExecHart *h, CodePage *page, u64 pc, bool ungro
     check_ir(&ir, "optimisation");
 
     CompiledBlock code;
-    /* Making room must not free the pages that this block is about to belong to. */
-    page->held++;
+    /* Making room must not free the pages that this block is about to belong to. (Without the lock
+     * it is looked up again.) */
+    if (!unlocked) {
+        page->held++;
+    }
     if (page2) {
         page2->held++;
     }
-    CacheRegion *r = compile(exec, &ir, page2 ? entries_address(page2) : 0, &code);
-    page->held--;
+    const bool compiled =
+        compile(exec, h, &ir, page2 ? entries_address(page2) : 0, unlocked, &code);
+    if (unlocked) {
+        g_rec_mutex_lock(&exec->lock);
+        page = page_find(exec, page_pa);
+    } else {
+        page->held--;
+    }
     if (page2) {
         page2->held--;
     }
-    if (!r) {
+    if (!compiled) {
         *missing = MISSING_ROOM;
         return 0;
     }
     if (log_on(LOG_OP_OPT | LOG_OUT_ASM)) {
         log_compiled(exec, &ir, &code, pc);
     }
-    publish(exec, r, &ir, &code, bytes_hash(h->bytes, h->next_bytes, offset, ir.guest_bytes), page,
+    if (unlocked) {
+        if (!page || page->version != version || atomic_load(&h->region->retired)) {
+            return 0;
+        }
+        const u32 entry = page_entry(exec, page, offset, ungrouped);
+        if (entry != exec->miss) { /* another hart was faster */
+            return entry;
+        }
+    }
+    publish(exec, h->region, &ir, &code, bytes_hash(h->bytes, h->next_bytes, offset, ir.guest_bytes), page,
             page2);
 
     if (exec->config.perf_map) {
@@ -1227,18 +1328,6 @@ static void link_jump(Exec *exec, u32 jump, u32 entry)
     }
 }
 
-/* The page's block for an instruction without groups of accesses. There are few of them, and jumps
- * are linked to them. */
-static u32 ungrouped_entry(const Exec *exec, const CodePage *page, u32 offset)
-{
-    for (const Block *b = page->blocks; b; b = b->next) {
-        if (b->ungrouped && b->offset == offset) {
-            return b->start;
-        }
-    }
-    return exec->miss;
-}
-
 /* The entry point for pc, or 0 and what is missing. `jump`, if not 0, is linked to it. */
 static u32 find_entry(Exec *exec, ExecHart *h, u32 jump, bool ungrouped, Missing *missing)
 {
@@ -1267,7 +1356,7 @@ static u32 find_entry(Exec *exec, ExecHart *h, u32 jump, bool ungrouped, Missing
     }
     exec->jumped = exec->last;
     const u32 offset = (u32)(pc & (VIEW_PAGE_SIZE - 1));
-    u32 entry = ungrouped ? ungrouped_entry(exec, page, offset) : page->entries->entry[offset / 2];
+    u32 entry = page_entry(exec, page, offset, ungrouped);
     if (entry == exec->miss) {
         entry = translate(exec, h, page, pc, ungrouped, missing);
     }
@@ -1504,8 +1593,11 @@ Exec *exec_new(const ExecOps *ops, const ExecConfig *config, const CodeSpace *sp
                            ALIGN_DOWN(base, VIEW_PAGE_SIZE)};
 
     const u64 all = space->size - EXEC_STUB_AREA;
-    exec->region_count = (unsigned)CLAMP(all / REGION_SIZE, MIN_REGIONS, MAX_REGIONS);
-    const u64 size = ALIGN_DOWN(all / exec->region_count, 4096);
+    const u64 at_best = config->harts > 1 ? REGION_SIZE_HARTS : REGION_SIZE;
+    exec->region_count = (unsigned)CLAMP(all / at_best, MIN_REGIONS, MAX_REGIONS);
+    exec->own_regions =
+        config->harts > 1 && exec->region_count >= REGIONS_PER_HART * (config->harts + 1);
+    const u64 size = exec->region_size = ALIGN_DOWN(all / exec->region_count, 4096);
     const u64 records_size = size * RECORDS_PER_CODE;
     exec->records_size = exec->region_count * records_size;
     exec->records_map = mmap(NULL, exec->records_size, PROT_READ | PROT_WRITE,
@@ -1589,6 +1681,9 @@ void exec_add_hart(Exec *exec, CpuState *cpu)
 void exec_remove_hart(Exec *exec, CpuState *cpu)
 {
     ExecHart *h = cpu->exec;
+    if (h->region) {
+        h->region->owner = NULL;
+    }
     g_ptr_array_remove(exec->harts, h);
     exec->hart_of_index[cpu->index] = NULL;
     exec->hart_bits &= ~((u32)1 << cpu->index);

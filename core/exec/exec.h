@@ -45,6 +45,7 @@ typedef struct ExecOps {
 
 typedef struct ExecConfig {
     unsigned max_insns; /* guest instructions in a block; 1 for -singlestep */
+    unsigned harts;     /* how many will be attached at most; 0: one */
     IrType xlen;        /* IR_I32 or IR_I64: where guest addresses wrap */
     bool links;         /* false: every block returns to C (for -d exec,cpu) */
     FILE *perf_map; /* NULL or the open perf-PID.map; blocks are written there as they are made */
