@@ -678,12 +678,12 @@ SPECIAL = {"make": make, "boot": boot, "efi": efi}
 ORDER = ["make", "boot", "apt", *(name for name in CHECKS if name != "apt"), "efi"]
 
 
-def report(setting, results):
-    with open(os.path.join(setting.folder, "results.json"), "w") as file:
-        json.dump(results, file, indent=1)
-    with open(os.path.join(setting.folder, "results.md"), "w") as file:
+def report(path, rows):
+    with open(path, "w") as file:
+        json.dump({"host": platform.platform(), "checks": rows}, file, indent=1)
+    with open(os.path.splitext(path)[0] + ".md", "w") as file:
         file.write("| check | result | figures |\n|---|---|---|\n")
-        for row in results["checks"]:
+        for row in rows:
             file.write(f"| `{row['name']}` | {'passed' if row['passed'] else '**failed**'} | "
                        f"{row['figures'].splitlines()[0] if row['figures'] else ''} |\n")
 
@@ -712,8 +712,13 @@ def main():
     setting = Setting(args)
     if "make" not in chosen and not os.path.exists(setting.disk):
         parser.error(f"{setting.disk} is not there; the check `make` makes it")
-    results = {"date": time.strftime("%Y-%m-%d"), "host": platform.platform(), "emulator": setting.emulator.path,
-               "checks": []}
+    # What earlier runs found out about the other checks stays.
+    rows = {}
+    path = os.path.join(setting.folder, "results.json")
+    if "make" not in chosen and os.path.exists(path):
+        with open(path) as file:
+            rows = {row["name"]: row for row in json.load(file)["checks"]}
+    ran = {}
     for name in chosen:
         start = time.monotonic()
         try:
@@ -737,16 +742,18 @@ def main():
                 subprocess.run(["e2fsck", "-fy", setting.disk], stdout=subprocess.DEVNULL, check=False)
         took = time.monotonic() - start
         print(f"{'ok    ' if passed else 'FAILED'}  {name} ({took:.0f} s): {figures}", flush=True)
-        results["checks"].append({"name": name, "passed": passed, "seconds": round(took, 1), "figures": figures})
-        report(setting, results)
+        ran[name] = {"name": name, "passed": passed, "seconds": round(took, 1), "figures": figures,
+                     "date": time.strftime("%Y-%m-%d"), "emulator": setting.emulator.path}
+        rows.update(ran)
+        report(path, [rows[name] for name in ORDER if name in rows])
     try:
         setting.stop()
     except (ConsoleError, AssertionError) as error:
         print(f"FAILED  the last shutdown: {error}", flush=True)
         setting.kill()
         return 1
-    failed = [row["name"] for row in results["checks"] if not row["passed"]]
-    print(f"{len(results['checks']) - len(failed)} passed, {len(failed)} failed {' '.join(failed)}")
+    failed = [row["name"] for row in ran.values() if not row["passed"]]
+    print(f"{len(ran) - len(failed)} passed, {len(failed)} failed {' '.join(failed)}")
     return 1 if failed else 0
 
 
