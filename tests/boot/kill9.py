@@ -49,9 +49,9 @@ def record(n):
     return (f"{n:010d}" + digits * RECORD)[:RECORD - 1].encode() + b"\n"
 
 
-def run_and_kill(emulator, disk, drive, noise):
+def run_and_kill(emulator, disk, drive, smp, noise):
     """Boots, lets it write for a while, kills. Returns the last record that was said to be safe."""
-    with Guest(emulator, disk, network=False, drive=drive) as console:
+    with Guest(emulator, disk, smp=smp, network=False, drive=drive) as console:
         console.expect(rb"synced \d{10}\r*\n")
         console.quiet(noise.uniform(0.05, 1.5))
         console.process.kill()
@@ -96,7 +96,7 @@ def main():
                          "/bin/records": (records_program(folder), 0o755)}, size="128M")
         try:
             for kill in range(args.kills):
-                safe = run_and_kill(emulator, disk, drives[kill % len(drives)], noise)
+                safe = run_and_kill(emulator, disk, drives[kill % len(drives)], 1 + kill // 2 % 2, noise)
                 print(f"kill {kill + 1}: {safe + 1} records safe", flush=True)
                 if kill % 2 or kill + 1 == args.kills:
                     recover(disk)
