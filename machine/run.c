@@ -32,7 +32,12 @@
 
 enum { NS_PER_S = 1000000000 };
 enum { SLICE = 20000 }; /* instructions in a turn */
-#define KICK_SIGNAL SIGRTMIN
+
+/* Kicks merge while one is pending: a hart that another one kicks in a loop must not fill the
+ * user's queue of signals, which real-time signals do; and the host can always deliver one. Timers
+ * have a signal of their own, so that none of them is lost in a kick. */
+#define KICK_SIGNAL SIGURG
+#define TIMER_SIGNAL SIGRTMIN
 
 /* The hart that this thread runs. */
 static __thread CpuState *current;
@@ -58,6 +63,7 @@ void run_init(void)
     sigdelset(&action.sa_mask, SIGSEGV);
     sigdelset(&action.sa_mask, SIGBUS);
     sigaction(KICK_SIGNAL, &action, NULL);
+    sigaction(TIMER_SIGNAL, &action, NULL);
 }
 
 void hart_kick(CpuState *cpu)
@@ -167,7 +173,7 @@ void machine_set_time(Machine *m, u64 ticks)
 static bool make_timers(MachineHart *h, GError **err)
 {
     for (unsigned i = 0; i < TIMER_COUNT; i++) {
-        struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = KICK_SIGNAL};
+        struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = TIMER_SIGNAL};
         event.sigev_notify_thread_id = gettid();
         event.sigev_value.sival_ptr = h->cpu;
         if (timer_create(CLOCK_MONOTONIC, &event, &h->timers[i]) != 0) {
