@@ -122,7 +122,7 @@ static void function_work(unsigned hart)
 static void rewritten(void)
 {
     area = (volatile u32 *)(0x80800000 + 40);
-    steps = rounds(100);
+    steps = rounds(50);
     for (unsigned way = 0; way < 2; way++) {
         by_interrupt = way;
         version = 0;
@@ -145,9 +145,7 @@ static void patch_work(unsigned hart)
         for (unsigned i = 1; i <= steps; i++) {
             *spot = i & 1 ? insn_j(12) : NOP;
             if (i % 4 >= 2) {
-                for (unsigned k = random_next(&seed) % 256; k; k--) {
-                    pause();
-                }
+                delay(random_next(&seed) % 1024);
                 continue;
             }
             patched_to = i & 1;
@@ -188,7 +186,7 @@ static void patched(void)
     *p++ = RET;
     stop = asked = 0;
     fence_i();
-    steps = rounds(300);
+    steps = rounds(100);
     on_harts(count, patch_work);
 }
 
@@ -209,9 +207,7 @@ static void beside_work(unsigned hart)
             }
             wrong += data[i % COUNTERS] != i;
             if (i % 64 == 0) {
-                for (unsigned k = 0; k < 500; k++) {
-                    pause();
-                }
+                delay(2000);
             }
         }
         RELEASE(&stop, 1);
@@ -248,7 +244,7 @@ static void data_beside_code(void)
     }
     stop = 0;
     fence_i();
-    steps = rounds(3000);
+    steps = rounds(1500);
     on_harts(count, beside_work);
     volatile ulong *data = (volatile ulong *)(area + PAGE / 8);
     for (unsigned k = 0; k < COUNTERS; k++) {
@@ -276,7 +272,7 @@ static void own_work(unsigned hart)
 
 static void own_pages(void)
 {
-    steps = rounds(1500);
+    steps = rounds(1000);
     on_harts(count, own_work);
 }
 
@@ -319,7 +315,7 @@ static void fresh_work(unsigned hart)
 static void all_at_once(void)
 {
     area = (volatile u32 *)0x80a00000;
-    steps = rounds(6);
+    steps = rounds(4);
     on_harts(count, fresh_work);
 }
 
@@ -389,7 +385,7 @@ static void deep_calls(void)
     }
     fence_i();
     stop = answers = 0;
-    steps = rounds(6);
+    steps = rounds(4);
     on_harts(count, deep_work);
 }
 

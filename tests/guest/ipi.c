@@ -66,9 +66,7 @@ static void sleeper_work(unsigned hart)
     csr_write(CSR_MIE, 1 << IRQ_MSI);
     barrier();
     for (unsigned i = 1; i <= steps; i++) {
-        for (unsigned k = random_next(&seed) % 64; k; k--) {
-            asm volatile("nop");
-        }
+        delay(random_next(&seed) % 64);
         if (hart == 0) {
             RELEASE(&flag, i);
             asm volatile("fence w, o" ::: "memory");

@@ -66,9 +66,7 @@ static void shoot_down(void)
 
 static void some_time(u32 *seed, unsigned most)
 {
-    for (unsigned k = random_next(seed) % most; k; k--) {
-        pause();
-    }
+    delay(random_next(seed) % most);
 }
 
 static void begin_worker(void)
@@ -179,7 +177,7 @@ static void remap_work(unsigned hart)
         for (unsigned h = 1; h < count; h++) {
             old->stores[h] = POISON;
         }
-        some_time(&seed, 100);
+        some_time(&seed, 1000);
         for (unsigned h = 1; h < count; h++) {
             wrong += old->stores[h] != POISON;
         }
@@ -195,7 +193,7 @@ static void remapped(void)
     map(root, (ulong)&stop & ~(ulong)(PAGE - 1), (ulong)&stop & ~(ulong)(PAGE - 1), PTE_KERNEL);
     make_frame(frames[0], 0);
     map_frame(0);
-    steps = rounds(200);
+    steps = rounds(100);
     on_harts(count, remap_work);
 }
 
@@ -284,14 +282,14 @@ static void taking_work(unsigned hart)
         for (unsigned h = 1; h < count; h++) {
             before[h] = watched[h];
         }
-        some_time(&seed, 100);
+        some_time(&seed, 1000);
         for (unsigned h = 1; h < count; h++) {
             wrong += watched[h] - before[h] > after;
         }
         *pte = full;
         fence_rw_rw();
         RELEASE(&taken, 0);
-        some_time(&seed, 100);
+        some_time(&seed, 1000);
     }
     RELEASE(&stop, 1);
     barrier();
@@ -309,7 +307,7 @@ static void taken_away(void)
         make_frame(frames[0], 1);
         map_frame(0);
         taken = 0;
-        steps = rounds(50);
+        steps = rounds(25);
         on_harts(count, taking_work);
     }
     check_about = 0;
@@ -356,7 +354,7 @@ static void race_work(unsigned hart)
     for (unsigned i = 0; i < steps; i++) {
         *leaf = leaves[i & 1];
         *pointer = tables[i >> 1 & 1];
-        some_time(&seed, 8);
+        some_time(&seed, 64);
     }
     RELEASE(&stop, 1);
 }
@@ -469,7 +467,7 @@ static void dirty_work(unsigned hart)
             *(old & PTE_D ? &dirty : &clean) += 1;
             *pte[p] = pte_make((ulong)dirty_page[p], PTE_V | PTE_R | PTE_W);
             fence_rw_rw();
-            some_time(&seed, 30);
+            some_time(&seed, 300);
             break;
         }
         }
@@ -503,7 +501,7 @@ static void dirty_bits(void)
         return;
     }
     *pte_at(root, DIRTY_VA, 0) = pte_make((ulong)dirty_page[0], PTE_V | PTE_R | PTE_W);
-    steps = rounds(300);
+    steps = rounds(150);
     on_harts(count, dirty_work);
 }
 

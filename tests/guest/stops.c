@@ -22,9 +22,7 @@ static void work(unsigned hart)
     csr_set(CSR_MSTATUS, MSTATUS_MPRV | MSTATUS_MPP); /* for M mode it makes no difference */
     barrier();
     if (hart == 1) {
-        for (unsigned k = 0; k < 20000; k++) {
-            pause();
-        }
+        delay(100000);
         if (boot == rounds(6)) {
             finish();
         }

@@ -384,6 +384,13 @@ static inline void pause(void)
 {
     asm volatile(".word 0x0100000f" ::: "memory");
 }
+/* Lets some time pass without giving it to other harts, as pause() may. */
+static inline void delay(unsigned n)
+{
+    for (; n; n--) {
+        asm volatile("nop");
+    }
+}
 static inline void fence_rw_rw(void)
 {
     asm volatile("fence rw, rw" ::: "memory");
