@@ -2,7 +2,7 @@
  * From guest bytes to a block of IR: fetches instruction after instruction from a page, decodes each with the
  * generated decoder and lets its body (insn/) append what it does, until a body ends the block, the
  * page ends or the block is long enough. Jumps are not followed; behind a conditional branch ahead the block goes
- * on with the next instruction (docs/design/behind-branches.md).
+ * on with the next instruction (docs/design/behind-branches.md). A loop that waits for somebody lets others run (waits.c).
  *
  * Guest memory may change under our eyes, so every halfword is read exactly once.
  */
@@ -32,7 +32,8 @@ static void translate_insn(Tr *t)
     riscv_rows[row].translate(t, t->insn);
 }
 
-TranslateResult riscv_translate(const TranslateInput *in, IrBlock *out)
+/* `gives_way`: the first instruction lets other harts run before it does anything. */
+static TranslateResult translate_block(const TranslateInput *in, bool gives_way, IrBlock *out)
 {
     Tr t = {
         .b = out,
@@ -70,6 +71,9 @@ TranslateResult riscv_translate(const TranslateInput *in, IrBlock *out)
         if (out->straddles) {
             ir_0(out, IR_guard_next_page, IR_NOTYPE, 0, 0);
         }
+        if (gives_way && !out->guest_insns) {
+            call(&t, H_pause, IR_NONE, IR_NONE, IR_NONE);
+        }
         translate_insn(&t);
         out->guest_insns++;
         offset += t.length;
@@ -80,6 +84,12 @@ TranslateResult riscv_translate(const TranslateInput *in, IrBlock *out)
     }
     out->guest_bytes = offset - in->offset;
     return TRANSLATE_OK;
+}
+
+TranslateResult riscv_translate(const TranslateInput *in, IrBlock *out)
+{
+    const TranslateResult result = translate_block(in, false, out);
+    return result == TRANSLATE_OK && riscv_waits(out) ? translate_block(in, true, out) : result;
 }
 
 /* Arguments and return values, the stack pointer and the first saved registers come first: compiled code lives in them. */

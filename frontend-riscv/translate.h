@@ -58,6 +58,9 @@ typedef enum RiscvHelper {
 #include "frontend-riscv/helpers.def"
 extern const IrHelper riscv_helpers[RISCV_HELPER_COUNT + 1];
 
+/* waits.c: whether the block is a loop that waits for a change of memory and does nothing else. */
+bool riscv_waits(const IrBlock *b);
+
 static inline bool has(const Tr *t, RiscvExt ext)
 {
     return t->ext >> ext & 1;

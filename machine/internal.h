@@ -30,6 +30,8 @@ typedef struct MachineHart {
     GThread *thread; /* NULL for all but the first when they take turns */
     _Atomic pid_t tid; /* host thread id; 0 when it does not run */
     bool halted;       /* by WFI: nothing to do until an interrupt is pending */
+    u32 relaxes;       /* calls of hart_relax in a row */
+    u64 relaxed_at;    /* the last one, in instructions */
 
     /* Deadlines may be set from any thread, the host timers exist while the hart's thread does. */
     GMutex timer_lock;

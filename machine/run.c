@@ -88,12 +88,21 @@ void hart_kick(CpuState *cpu)
     }
 }
 
-/* Where harts take turns, the one that this hart waits for waits for this turn to end. Else there is
- * little to do: who yields the host's CPU loses a whole slice of time to other programs. */
+/* The hart waits for somebody, perhaps for a hart that waits for this turn to end, or for this CPU of
+ * the host. A wait is short if that one runs; if it goes on, the CPU is free for a moment. (Yielding
+ * would cost a whole slice of the scheduler's time wherever other programs run.) */
 void hart_relax(void *opaque, CpuState *cpu)
 {
-    if (((Machine *)opaque)->options->one_thread) {
+    enum { SHORT_WAIT = 400, SAME_WAIT_INSNS = 256, NAP_NS = 50000 };
+    Machine *m = opaque;
+    MachineHart *h = &m->harts[cpu->index];
+    const u64 now = cpu_insns(cpu);
+    h->relaxes = now - h->relaxed_at > SAME_WAIT_INSNS ? 0 : h->relaxes + 1;
+    h->relaxed_at = now;
+    if (m->options->one_thread) {
         cpu_stop_budget(cpu);
+    } else if (h->relaxes > SHORT_WAIT && m->hart_count > 1 && !atomic_load(&cpu->pending)) {
+        nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
     } else {
         __builtin_ia32_pause();
     }
