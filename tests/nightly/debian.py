@@ -654,8 +654,9 @@ def efi(setting):
     with open(image, "wb") as file:
         file.truncate(3 << 30)
     files = dict(debian_files(setting.disk), append="root=LABEL=debian console=ttyS0")
-    with Guest(setting.emulator, setting.disk, smp=2, memory="2G", key=setting.key, forward={"ssh": 22},
-               options=["-drive", f"file={image},format=raw,if=virtio"], **files) as console:
+    with Guest(setting.emulator, setting.disk, smp=setting.harts_wanted or 2, memory="2G", key=setting.key,
+               forward={"ssh": 22}, options=["-drive", f"file={image},format=raw,if=virtio"],
+               **files) as console:
         console.wait_ssh()
         console.check("cat >/tmp/b.sh; apt-get -q update && bash /tmp/b.sh", data=BOOTABLE.encode(), timeout=3600)
         console.poweroff()
