@@ -34,7 +34,7 @@ from setting import Emulator                                            # noqa: 
 LOGIN = rb"login: "
 PROMPT = rb"[#$] "
 LOOP = "perl -e '$x = 1; for (1 .. {n}) {{ $x = ($x * 69069 + 5) % 1000003 }} print \"$x\\n\"'"
-ROUNDS = 20_000_000
+ROUNDS = 5_000_000
 
 # name, unit, the larger the better, and what Stag has to reach: a factor over the faster QEMU, or a plain figure
 ROWS = [("boot to login, 2 harts", "s", False, ("factor", 2.0)), ("boot to login, 1 hart", "s", False, ("factor", 2.0)),
