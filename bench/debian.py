@@ -85,7 +85,7 @@ class Bench:
             guest.send(self.password + "\n")
             guest.expect(PROMPT)
             guest.send(f"mkdir -p -m 700 .ssh; echo '{self.public}' >>.ssh/authorized_keys; echo there\"\"by\n")
-            guest.expect(rb"\nthereby")
+            guest.expect(rb"thereby")
             guest.wait_ssh()
             for program in ("fio", "iperf3"):
                 if guest.ssh(f"command -v {program}")[0]:
