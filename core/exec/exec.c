@@ -585,6 +585,8 @@ static CodePage *page_find(Exec *exec, u64 pa)
     return g_hash_table_lookup(exec->pages, (void *)(uintptr_t)(pa >> VIEW_PAGE_SHIFT));
 }
 
+/* Comes last: a hart that finds `recheck` 0 in its FENCE.I goes on, so the page must be compared by
+ * then, or the hart be told to drop it. */
 static void stop_waiting(Exec *exec, CodePage *page)
 {
     if (page->waits) {
@@ -675,17 +677,17 @@ static void page_clean(Exec *exec, CodePage *page)
     if (!page->dirty && !page->waits) {
         return;
     }
-    stop_waiting(exec, page);
     u64 now = insns_of_all(exec);
     if (now - page->bounce_start > BOUNCE_WINDOW) {
         page->bounce_start = now;
         page->bounces = 0;
     }
-    if (page->bounces > BOUNCE_LIMIT) {
+    const bool waits = page->bounces > BOUNCE_LIMIT;
+    if (waits && !page->waits) {
         page->waits = true;
         g_ptr_array_add(exec->waiting, page);
         atomic_fetch_add(&exec->recheck, 1);
-    } else {
+    } else if (!waits) {
         bus_set_code_page(exec->bus, page->pa, true);
         drop_entries(exec, bus_take_writers(exec->bus, page->pa, exec->hart_bits), page->pa,
                      ENTRIES_WRITE);
@@ -703,6 +705,9 @@ static void page_clean(Exec *exec, CodePage *page)
             drop_block(exec, tail_block(t));
         }
     }
+    if (!waits) {
+        stop_waiting(exec, page);
+    }
 }
 
 /* Pages that wait, and those that others may have written to unnoticed, are compared again when
@@ -715,11 +720,11 @@ static void recheck(Exec *exec, bool forget_bounces)
     g_rec_mutex_lock(&exec->lock);
     while (exec->waiting->len) {
         CodePage *page = exec->waiting->pdata[exec->waiting->len - 1];
-        stop_waiting(exec, page);
         if (forget_bounces) {
             page->bounces = 0;
         }
         make_dirty(exec, page);
+        stop_waiting(exec, page);
     }
     for (unsigned i = 0; i < exec->harts->len; i++) {
         const ExecHart *h = exec->harts->pdata[i];
