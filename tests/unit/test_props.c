@@ -85,6 +85,7 @@ START_TEST(pieces)
     ck_assert_str_eq(e, "2");
     ck_assert_ptr_null(props_find(rest, "d"));
     g_autofree char *only = props_head("a", &rest);
+    ck_assert_str_eq(only, "a");
     ck_assert_str_eq(rest, "");
 }
 END_TEST
