@@ -50,6 +50,7 @@ enum {
     PENDING_TIMER = 1 << 2,     /* a timer deadline of this hart may have passed */
     PENDING_FLUSH = 1 << 3,     /* the translator wants this hart outside generated code */
     PENDING_PAUSE = 1 << 4,     /* the run loop must stop until it may go on (debugger, monitor) */
+    PENDING_SENT = 1 << 5,      /* the hart has sent another one an interrupt */
 };
 
 /* What the thread of a hart is about, so that others know what it takes to be noticed. */

@@ -215,15 +215,24 @@ static void drive_hart(void *opaque, unsigned bit, bool level)
     cpu_set_irq(opaque, bit, level);
 }
 
+static void drive_msi(void *opaque, unsigned n, bool level)
+{
+    const BoardDevices *b = opaque;
+    cpu_set_irq(b->env.harts[n], IRQ_MSI, level);
+    if (level && b->env.ipi_sent) {
+        b->env.ipi_sent(b->env.opaque);
+    }
+}
+
 /* Where output n of a device leads. */
-static IrqLine output_line(const BoardDevices *b, const BoardSlot *slot, unsigned n)
+static IrqLine output_line(BoardDevices *b, const BoardSlot *slot, unsigned n)
 {
     const DeviceClass *class = slot->device->class;
     if (class == &plic_class) {
         return (IrqLine){drive_hart, b->env.harts[n / 2], n % 2 ? IRQ_SEI : IRQ_MEI};
     }
     if (class == &clint_class) {
-        return (IrqLine){drive_hart, b->env.harts[n], IRQ_MSI};
+        return (IrqLine){drive_msi, b, n};
     }
     return b->plic && slot->row->irq ? plic_source(b->plic, slot->row->irq + n) : (IrqLine){0};
 }

@@ -54,6 +54,7 @@ typedef struct BoardEnv {
     u64 (*get_time)(void *opaque);
     void (*set_time)(void *opaque, u64 ticks);
     void (*set_timecmp)(void *opaque, unsigned hart, u64 ticks);
+    void (*ipi_sent)(void *opaque); /* by the hart of this thread, if it is one's; may be NULL */
     void *opaque;
 } BoardEnv;
 

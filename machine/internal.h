@@ -30,6 +30,7 @@ typedef struct MachineHart {
     GThread *thread; /* NULL for all but the first when they take turns */
     _Atomic pid_t tid; /* host thread id; 0 when it does not run */
     bool halted;       /* by WFI: nothing to do until an interrupt is pending */
+    bool waits;        /* has sent an interrupt, and waits in M mode for its effect, perhaps */
     u32 relaxes;       /* calls of hart_relax in a row */
     u64 relaxed_at;    /* the last one, in instructions */
 
@@ -92,6 +93,8 @@ void hart_init(MachineHart *h, Machine *machine, unsigned index);
 void hart_clear(MachineHart *h);
 /* CpuState.kick. */
 void hart_kick(CpuState *cpu);
+/* BoardEnv.ipi_sent. */
+void hart_sent_ipi(Machine *machine);
 /* HartCallbacks.relax. */
 void hart_relax(void *machine, CpuState *cpu);
 /* Any thread: PENDING_TIMER is posted to the hart once the time CSR reaches `deadline`; ~0 means

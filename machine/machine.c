@@ -86,6 +86,11 @@ static void set_timecmp(void *opaque, unsigned hart, u64 ticks)
     hart_set_timecmp(&((Machine *)opaque)->harts[hart], ticks);
 }
 
+static void ipi_sent(void *opaque)
+{
+    hart_sent_ipi(opaque);
+}
+
 static void arm_stimer(void *opaque, CpuState *cpu, u64 deadline)
 {
     hart_arm_timer(&((Machine *)opaque)->harts[cpu->index], TIMER_S, deadline);
@@ -200,6 +205,7 @@ static BoardEnv board_env(Machine *m)
         .get_time = read_time,
         .set_time = set_time,
         .set_timecmp = set_timecmp,
+        .ipi_sent = ipi_sent,
         .opaque = m,
     };
 }

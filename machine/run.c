@@ -32,6 +32,7 @@
 
 enum { NS_PER_S = 1000000000 };
 enum { SLICE = 20000 }; /* instructions in a turn */
+enum { WAIT_SLICE = 60000, NAP_NS = 50000 }; /* how long a hart waits for another one, and naps */
 
 /* Kicks merge while one is pending: a hart that another one kicks in a loop must not fill the
  * user's queue of signals, which real-time signals do; and the host can always deliver one. Timers
@@ -93,7 +94,7 @@ void hart_kick(CpuState *cpu)
  * would cost a whole slice of the scheduler's time wherever other programs run.) */
 void hart_relax(void *opaque, CpuState *cpu)
 {
-    enum { SHORT_WAIT = 400, SAME_WAIT_INSNS = 256, NAP_NS = 50000 };
+    enum { SHORT_WAIT = 400, SAME_WAIT_INSNS = 256 };
     Machine *m = opaque;
     MachineHart *h = &m->harts[cpu->index];
     const u64 now = cpu_insns(cpu);
@@ -105,6 +106,20 @@ void hart_relax(void *opaque, CpuState *cpu)
         nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
     } else {
         __builtin_ia32_pause();
+    }
+}
+
+/* Firmware that a supervisor has asked to have others do something waits in M mode until they have:
+ * for OpenSBI's remote fences, in a loop that serves requests from others meanwhile and looks like
+ * any code. So it is asked every now and then whether it is still there. */
+void hart_sent_ipi(Machine *m)
+{
+    if (current && m->hart_count > 1 && !m->options->one_thread) {
+        const Hart *hart = m->harts[current->index].hart;
+        if (hart->priv == PRIV_M && mstatus_field(hart, MSTATUS_MPP, 2) == PRIV_S) {
+            atomic_fetch_or(&current->pending, PENDING_SENT);
+            cpu_stop_budget(current);
+        }
     }
 }
 
@@ -250,13 +265,25 @@ void machine_resume_harts(Machine *m)
     g_mutex_unlock(&m->request_lock);
 }
 
+/* Sleeps until something is pending that take_turn sees to, or `ns` have passed if that is not 0. */
+static void sleep_until_pending(CpuState *cpu, long ns)
+{
+    const struct timespec at_most = {.tv_nsec = ns};
+    atomic_store(&cpu->place, CPU_ASLEEP);
+    const u32 pending = atomic_load(&cpu->pending);
+    if (!(pending & ~(u32)PENDING_FLUSH)) {
+        syscall(SYS_futex, &cpu->pending, FUTEX_WAIT_PRIVATE, pending, ns ? &at_most : NULL, NULL, 0);
+    }
+    atomic_store(&cpu->place, CPU_OUTSIDE);
+}
+
 /* Lets the hart run, for `slice` instructions if that is not 0. False: it has halted and nothing
  * has woken it. */
 static bool take_turn(MachineHart *h, u64 slice)
 {
     CpuState *cpu = h->cpu;
     Exec *exec = h->machine->exec;
-    const u32 see_to = PENDING_INTERRUPT | PENDING_TIMER | PENDING_PAUSE;
+    const u32 see_to = PENDING_INTERRUPT | PENDING_TIMER | PENDING_PAUSE | PENDING_SENT;
     const u32 seen = atomic_fetch_and(&cpu->pending, ~see_to);
     if (seen & PENDING_PAUSE) {
         wait_in_pause(h->machine);
@@ -264,12 +291,21 @@ static bool take_turn(MachineHart *h, u64 slice)
     if (seen & PENDING_TIMER) {
         timer_fired(h);
     }
+    h->waits |= seen & PENDING_SENT;
     const bool took = riscv_take_interrupt(cpu);
     if (h->halted && !took && !riscv_wfi_wakes(cpu)) {
         return false;
     }
+    if (h->waits) {
+        slice = WAIT_SLICE;
+    }
     const CpuExit exit = slice ? exec_run_slice(exec, cpu, slice) : exec_run(exec, cpu, 0);
     h->halted = exit == EXIT_HALT;
+    if (h->waits && (h->halted || h->hart->priv != PRIV_M)) {
+        h->waits = false;
+    } else if (h->waits) {
+        sleep_until_pending(cpu, NAP_NS);
+    }
     return true;
 }
 
@@ -284,17 +320,7 @@ static bool has_work(const CpuState *cpu)
     return atomic_load(&cpu->pending) & ~(u32)PENDING_FLUSH;
 }
 
-static void sleep_until_pending(CpuState *cpu)
-{
-    atomic_store(&cpu->place, CPU_ASLEEP);
-    const u32 pending = atomic_load(&cpu->pending);
-    if (!(pending & ~(u32)PENDING_FLUSH)) {
-        syscall(SYS_futex, &cpu->pending, FUTEX_WAIT_PRIVATE, pending, NULL, NULL, 0);
-    }
-    atomic_store(&cpu->place, CPU_OUTSIDE);
-}
-
-/* ... for harts that take turns. */
+/* Sleeps until a hart has something pending. */
 static void sleep_until_any_pending(Machine *m)
 {
     const u32 wakeups = atomic_load(&m->wakeups);
@@ -355,7 +381,7 @@ static void *hart_thread(void *opaque)
     wait_in_pause(h->machine);
     while (!stopped(h)) {
         if (!take_turn(h, 0)) {
-            sleep_until_pending(h->cpu);
+            sleep_until_pending(h->cpu, 0);
         }
     }
     end(h);
