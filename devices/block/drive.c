@@ -91,7 +91,8 @@ char *block_drive_hd(const char *file, unsigned index)
 {
     GString *text = g_string_new("file=");
     for (; *file; file++) {
-        g_string_append(text, *file == ',' ? ",," : (char[]){*file, '\0'});
+        g_string_append_len(text, ",,", *file == ',');
+        g_string_append_c(text, *file);
     }
     g_string_append_printf(text, ",index=%u,media=disk", index);
     return g_string_free(text, FALSE);
