@@ -149,6 +149,7 @@ def main():
                     emulator = Emulator(path)
                     emulator.is_qemu = name.startswith("qemu")
                     rounds[name].append(bench.measure(emulator))
+                    progress("; ".join(f"{row[0]} {rounds[name][-1][row[0]]:.4g} {row[1]}" for row in ROWS))
         except ConsoleError as error:
             sys.exit(f"bench: {error}")
         finally:
