@@ -545,8 +545,8 @@ START_TEST(bad_lines)
     static const char *const bad[] = {
         "unix:", "unix:/x,servr", "tcp:", "tcp:localhost", "tcp:localhost:", "telnet:localhost:1",
         "mon:", "mon:mon:stdio", "unix:/nonexistent/socket", "tcp:localhost:notaport",
-        "unix:/tmp/this-path-is-longer-than-a-socket-address-may-be-because-it-has-more-than-a-"
-        "hundred-and-seven-characters",
+        ("unix:/tmp/this-path-is-longer-than-a-socket-address-may-be-because-it-has-more-than-a-"
+         "hundred-and-seven-characters"),
     };
     static const char *const bad_chardevs[] = {
         "", "stdio", "null,id=", "socket,id=a", "socket,id=a,path=/x,port=3", "file,id=a",
