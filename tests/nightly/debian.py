@@ -219,7 +219,9 @@ def machine_mirror():
     """The archive that this machine takes Debian from."""
     script = f". {TOP}/scripts/lib/common.sh; . {TOP}/scripts/lib/apt.sh; apt_mirrors"
     said = subprocess.run(["bash", "-c", script], stdout=subprocess.PIPE, text=True, check=True).stdout.split()
-    return said[0] if said else "http://deb.debian.org/debian"
+    if not said:
+        sys.exit("debian.py: this machine's apt sources name no archive of Debian")
+    return said[0]
 
 
 @functools.lru_cache
