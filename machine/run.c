@@ -102,7 +102,7 @@ void hart_relax(void *opaque, CpuState *cpu)
     h->relaxed_at = now;
     if (m->options->one_thread) {
         cpu_stop_budget(cpu);
-    } else if (h->relaxes > SHORT_WAIT && m->hart_count > 1 && !atomic_load(&cpu->pending)) {
+    } else if (h->relaxes > SHORT_WAIT && !atomic_load(&cpu->pending)) {
         nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
     } else {
         __builtin_ia32_pause();

@@ -7,10 +7,10 @@
  * executable address). The difference between the two mappings is constant: CodeSpace.write_delta.
  *
  * A block's outgoing direct jumps, calls among them, are its links. An unlinked jump leads to a
- * stub of the block that leaves with EXIT_LINK; linking patches it by aligned 4-byte stores: -
- * within the page: the jump's 32-bit displacement; - across pages: first the displacement, then the
- * 32-bit address of the CodePage descriptor that the code compares the target page's execute entry
- * with (CODE_NO_PAGE never compares equal). Unlinking writes the original values back, in the
+ * stub of the block that leaves with EXIT_LINK; linking patches it by aligned 4-byte stores. Within
+ * the page that is the jump's 32-bit displacement. Across pages it is first the displacement, then
+ * the 32-bit address of the CodePage descriptor that the code compares the target page's execute
+ * entry with (CODE_NO_PAGE never compares equal). Unlinking writes the original values back, in the
  * opposite order.
  */
 #ifndef STAG_CORE_IR_CODE_H
