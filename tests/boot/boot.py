@@ -5,7 +5,6 @@ Each case is one function below. A case returns when all is well and raises Cons
 with the console's last lines, when not.
 """
 
-import argparse
 import hashlib
 import os
 import re
@@ -14,24 +13,14 @@ import subprocess
 import sys
 import tempfile
 
+from cases import case, check, main
 from console import PROMPT, TIMEOUT, Console, ConsoleError
-from setting import Emulator, assemble, guest, skip
+from setting import assemble, guest, skip
 
 import hostmemory
 import initramfs
 
 INIT = rb"Stag guest: init runs"
-CASES = {}
-
-
-def case(function):
-    CASES[function.__name__.replace("_", "-")] = function
-    return function
-
-
-def check(condition, console, why):
-    if not condition:
-        console.fail(why)
 
 
 def end_by_key(console):
@@ -397,26 +386,5 @@ def many_execs(emulator):
         check(console.wait() == 0, console, "poweroff should end it with status 0")
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--emulator", default="build/stag")
-    parser.add_argument("--list", action="store_true", help="list the cases")
-    parser.add_argument("case", nargs="*", choices=[[], *CASES], help="which to run; all, if none is named")
-    args = parser.parse_args()
-    if args.list:
-        print("\n".join(CASES))
-        return 0
-    emulator = Emulator(args.emulator)
-    failed = 0
-    for name in args.case or CASES:
-        try:
-            CASES[name](emulator)
-            print(f"ok      {name}", flush=True)
-        except (ConsoleError, AssertionError, subprocess.TimeoutExpired) as error:
-            print(f"FAILED  {name}: {error}", flush=True)
-            failed += 1
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__.splitlines()[0]))

@@ -4,33 +4,18 @@
 What counts is what is left on the disk, and that is judged from outside: by e2fsck and debugfs here.
 """
 
-import argparse
 import hashlib
 import http.server
 import os
 import random
-import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
 
-from console import PROMPT, ConsoleError
+from cases import case, check, main
+from console import PROMPT
 from diskguest import Guest, SmallDisk, fsck, read_file, sha256
-from setting import Emulator
-
-CASES = {}
-
-
-def case(function):
-    CASES[function.__name__.replace("_", "-")] = function
-    return function
-
-
-def check(condition, console, why):
-    if not condition:
-        console.fail(why)
 
 
 class Server:
@@ -130,27 +115,5 @@ def disk_session(emulator):
         assert sha256(disk) == before, "-snapshot should leave the image alone"
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--emulator", default="build/stag")
-    parser.add_argument("--list", action="store_true", help="list the cases")
-    parser.add_argument("case", nargs="*", choices=[[], *CASES], help="which to run; all, if none is named")
-    args = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))     # ends the emulator, too
-    if args.list:
-        print("\n".join(CASES))
-        return 0
-    emulator = Emulator(args.emulator)
-    failed = 0
-    for name in args.case or CASES:
-        try:
-            CASES[name](emulator)
-            print(f"ok      {name}", flush=True)
-        except (ConsoleError, AssertionError, OSError, subprocess.TimeoutExpired) as error:
-            print(f"FAILED  {name}: {error}", flush=True)
-            failed += 1
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__.splitlines()[0]))

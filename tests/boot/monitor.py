@@ -6,7 +6,6 @@ The guest says ready, counts in memory, and answers every character on its seria
 brackets: so a test sees whether it runs, and who gets the keys.
 """
 
-import argparse
 import os
 import re
 import select
@@ -17,10 +16,10 @@ import sys
 import tempfile
 import time
 
-from console import TIMEOUT, Console, ConsoleError
-from setting import Emulator, assemble
+from cases import case, check, main
+from console import TIMEOUT, Console
+from setting import assemble
 
-CASES = {}
 PROMPT = rb"\(stag\) "
 
 # The count is at COUNT, 64 bits.
@@ -116,16 +115,6 @@ put:    lbu   a1, 5(s0)
         sb    a0, 0(s0)
         ret
 """
-
-
-def case(function):
-    CASES[function.__name__.replace("_", "-")] = function
-    return function
-
-
-def check(condition, console, why):
-    if not condition:
-        console.fail(why)
 
 
 class Guest:
@@ -431,26 +420,5 @@ def power_button(emulator):
         check(console.wait() == 0, console, "quit should end it with status 0")
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--emulator", default="build/stag")
-    parser.add_argument("--list", action="store_true", help="list the cases")
-    parser.add_argument("case", nargs="*", choices=[[], *CASES], help="which to run; all, if none is named")
-    args = parser.parse_args()
-    if args.list:
-        print("\n".join(CASES))
-        return 0
-    emulator = Emulator(args.emulator)
-    failed = 0
-    for name in args.case or CASES:
-        try:
-            CASES[name](emulator)
-            print(f"ok      {name}", flush=True)
-        except (ConsoleError, AssertionError, subprocess.TimeoutExpired, OSError) as error:
-            print(f"FAILED  {name}: {error}", flush=True)
-            failed += 1
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__.splitlines()[0]))

@@ -16,6 +16,7 @@ import re
 import sys
 import tempfile
 
+from cases import check
 from console import PROMPT, Console, ConsoleError
 from setting import Emulator, guest
 
@@ -45,11 +46,6 @@ for k in $(seq 1 $1); do
 done
 wait
 """
-
-
-def check(condition, console, why):
-    if not condition:
-        console.fail(why)
 
 
 def check_kernel(console):
