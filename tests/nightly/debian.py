@@ -47,10 +47,10 @@ COMPLAINTS = re.compile(r"BUG:|WARNING: CPU|rcu: INFO|rcu_sched|soft lockup|hard
 # Programs of the tests that are meant to die by a signal say so in the kernel's log too.
 EXPECTED = re.compile(r"(?:stress-ng|python3)\S*\[\d+\]: unhandled signal")
 
-PACKAGES = ["gcc", "libc6-dev", "fio", "iperf3", "stress-ng", "sqlite3", "libpython3.13-testsuite"]
+PACKAGES = ["gcc", "libc6-dev", "fio", "iperf3", "stress-ng", "sqlite3", "perl", "libpython3.13-testsuite"]
 # Parts of Python's own tests that need no display and no other machine, and end in minutes.
 PYTHON_TESTS = ["test_int", "test_float", "test_long", "test_math", "test_cmath", "test_decimal", "test_fractions",
-                "test_struct", "test_json", "test_re", "test_unicode", "test_zlib", "test_hashlib", "test_sqlite3",
+                "test_struct", "test_json", "test_re", "test_str", "test_zlib", "test_hashlib", "test_sqlite3",
                 "test_subprocess", "test_threading", "test_queue", "test_socket", "test_select", "test_mmap",
                 "test_os", "test_signal", "test_fork1", "test_wait4", "test_pickle", "test_generators", "test_gc",
                 "test_ctypes", "test_array", "test_bytes", "test_set", "test_dict", "test_list", "test_tempfile"]
