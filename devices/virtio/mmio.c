@@ -5,8 +5,7 @@
  */
 #include "devices/virtio/mmio.h"
 
-#include "core/base/bits.h"
-#include "core/base/log.h"
+#include "devices/virtio/registers.h"
 
 enum { MAGIC = 0x74726976, VERSION = 2, VENDOR = 0x554d4551 /* as QEMU's, "QEMU" */ };
 enum { CONFIG = 0x100, CONFIG_SIZE = 0x100 };
@@ -33,11 +32,6 @@ static void on_interrupt(void *opaque, int queue G_GNUC_UNUSED)
     drive(opaque);
 }
 
-static VirtQueue *selected(VirtioMmio *m)
-{
-    return virtio_queue(m->virtio, m->queue_sel);
-}
-
 /* ---- Reads ---------------------------------------------------------------------------------- */
 
 static u64 fixed_read(Device *d G_GNUC_UNUSED, unsigned index)
@@ -50,25 +44,10 @@ static u64 vendor_read(Device *d G_GNUC_UNUSED, unsigned index G_GNUC_UNUSED)
     return VENDOR;
 }
 
-/* READ(name): a register of the device in the slot; zero if there is none. `v` is the device, `q`
- * the selected queue or NULL, `m` the transport, `index` the element. */
-#define READ(name, expression)                                                                     \
-    static u64 name##_read(Device *d, unsigned index G_GNUC_UNUSED)                                \
-    {                                                                                              \
-        VirtioMmio *m = (VirtioMmio *)d;                                                           \
-        VirtioDevice *v = m->virtio;                                                               \
-        u64 value = 0;                                                                             \
-        if (v) {                                                                                   \
-            g_mutex_lock(&v->lock);                                                                \
-            VirtQueue *q G_GNUC_UNUSED = selected(m);                                              \
-            value = (expression);                                                                  \
-            g_mutex_unlock(&v->lock);                                                              \
-        }                                                                                          \
-        return value;                                                                              \
-    }
+#define READ(name, expression) VIRTIO_READ(VirtioMmio, name, expression)
 
 READ(device_id, v->class->id)
-READ(features, virtio_features_read(v, m->features_sel))
+READ(features, virtio_features_read(v, t->features_sel))
 READ(queue_max, q ? q->max : 0)
 READ(queue_ready, q ? q->ready : 0)
 READ(isr, v->isr)
@@ -76,87 +55,49 @@ READ(status, v->status)
 READ(shm, UINT32_MAX) /* there are no shared memory regions */
 READ(queue_reset, 0)  /* a reset is over when the write returns */
 READ(generation, v->config_generation)
-READ(config, virtio_config_read(v, index * 4u, 4))
+READ(config, virtio_config_read(v, index))
 
 /* ---- Writes --------------------------------------------------------------------------------- */
 
-/* WRITE(name): the same. `value` is what was written. */
-#define WRITE(name, statement)                                                                     \
-    static void name##_write(Device *d, unsigned index G_GNUC_UNUSED, u64 value, u64 mask)         \
-    {                                                                                              \
-        VirtioMmio *m = (VirtioMmio *)d;                                                           \
-        VirtioDevice *v = m->virtio;                                                               \
-        if (v) {                                                                                   \
-            g_mutex_lock(&v->lock);                                                                \
-            statement;                                                                             \
-            g_mutex_unlock(&v->lock);                                                              \
-        }                                                                                          \
-        (void)value, (void)mask;                                                                   \
-    }
-
-/* The selected queue while its set-up may change, or NULL. */
-static VirtQueue *open_queue(VirtioMmio *m)
+static void set_queue_size(VirtQueue *q, u64 value)
 {
-    VirtQueue *q = selected(m);
-    if (q && !q->ready && !m->virtio->resetting) {
-        return q;
-    }
-    log_guest_error("%s: set-up of queue %u, which %s\n", m->dev.name, m->queue_sel,
-                    q ? "is in use" : "is none");
-    return NULL;
-}
-
-static void set_queue_size(VirtioMmio *m, u64 value)
-{
-    VirtQueue *q = open_queue(m);
     if (q) {
         q->size = (u16)MIN(value, UINT16_MAX); /* whether it is sound is seen when it gets ready */
     }
 }
 
-/* Elements: low and high half of the three addresses, as the registers lie. */
-static void set_queue_address(VirtioMmio *m, unsigned index, u64 value)
+static void set_queue_address(VirtQueue *q, unsigned index, u64 value, u64 mask)
 {
-    VirtQueue *q = open_queue(m);
     if (q) {
-        u64 *at[] = {&q->desc, &q->driver, &q->device};
-        *at[index / 2] = set_bits(*at[index / 2], index % 2 * 32, 32, value);
+        virtio_queue_address_write(q, index, (u32)value, (u32)mask);
     }
 }
 
-static void set_queue_ready(VirtioMmio *m, u64 value)
+static void set_queue_ready(VirtQueue *q, u64 value)
 {
-    VirtQueue *q = selected(m);
     if (q) {
         virtio_queue_set_ready(q, value & 1);
     }
 }
 
-static void reset_queue(VirtioMmio *m, u64 value)
+static void reset_queue(VirtQueue *q, u64 value)
 {
-    VirtQueue *q = selected(m);
     if (q && value & 1) {
         virtio_queue_reset(q);
     }
 }
 
-/* The bytes that `mask` covers are one access of 1, 2 or 4 bytes. */
-static void write_config(VirtioDevice *v, unsigned index, u64 value, u64 mask)
-{
-    unsigned first = (unsigned)__builtin_ctzll(mask) / 8,
-             size = (unsigned)__builtin_popcountll(mask) / 8;
-    virtio_config_write(v, index * 4u + first, size, (u32)(value >> (8 * first)));
-}
+#define WRITE(name, statement) VIRTIO_WRITE(VirtioMmio, name, statement)
 
-WRITE(driver_features, virtio_driver_features_write(v, m->driver_features_sel, (u32)value))
-WRITE(queue_size, set_queue_size(m, value))
-WRITE(queue_ready, set_queue_ready(m, value))
+WRITE(driver_features, virtio_driver_features_write(v, t->driver_features_sel, (u32)value))
+WRITE(queue_size, set_queue_size(virtio_queue_setup(v, t->queue_sel), value))
+WRITE(queue_ready, set_queue_ready(q, value))
 WRITE(queue_notify, virtio_queue_notify(v, (u32)value))
-WRITE(isr_ack, (virtio_isr_ack(v, (u8)value), drive(m)))
-WRITE(status, (virtio_status_write(v, (u8)value), drive(m)))
-WRITE(queue_address, set_queue_address(m, index, value))
-WRITE(queue_reset, reset_queue(m, value))
-WRITE(config, write_config(v, index, value, mask))
+WRITE(isr_ack, (virtio_isr_ack(v, (u8)value), drive(t)))
+WRITE(status, (virtio_status_write(v, (u8)value), drive(t)))
+WRITE(queue_address, set_queue_address(virtio_queue_setup(v, t->queue_sel), index, value, mask))
+WRITE(queue_reset, reset_queue(q, value))
+WRITE(config, virtio_config_write(v, index, (u32)value, (u32)mask))
 
 /* What happens for every buffer comes first. */
 static const RegDesc mmio_regs[] = {

@@ -14,6 +14,7 @@
 #include "core/base/bits.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "devices/virtio/registers.h"
 
 enum { VENDOR = 0x1af4, DEVICE = 0x1040, SUBSYSTEM = 0x1100, REVISION = 1, OTHER_CLASS = 0x00ff };
 
@@ -50,40 +51,12 @@ static void drive(PciDevice *function, const VirtioDevice *v)
     }
 }
 
-static VirtQueue *selected(VirtioBar *b)
-{
-    return virtio_queue(b->virtio, b->queue_sel);
-}
-
 /* ---- BAR 4: reads --------------------------------------------------------------------------- */
-
-/* READ(name): a register; zero if there is no device. `v` is the device, `q` the selected queue or
- * NULL, `b` the registers, `index` the element. */
-#define READ(name, expression)                                                                     \
-    static u64 name##_read(Device *d, unsigned index G_GNUC_UNUSED)                                \
-    {                                                                                              \
-        VirtioBar *b = (VirtioBar *)d;                                                             \
-        VirtioDevice *v = b->virtio;                                                               \
-        u64 value = 0;                                                                             \
-        if (v) {                                                                                   \
-            g_mutex_lock(&v->lock);                                                                \
-            VirtQueue *q G_GNUC_UNUSED = selected(b);                                              \
-            value = (expression);                                                                  \
-            g_mutex_unlock(&v->lock);                                                              \
-        }                                                                                          \
-        return value;                                                                              \
-    }
 
 /* Until the driver chooses a size, the largest is chosen (4.1.4.3). */
 static u16 queue_size(const VirtQueue *q)
 {
     return q->size ? q->size : q->max;
-}
-
-static u64 queue_address(const VirtQueue *q, unsigned index)
-{
-    const u64 at[] = {q->desc, q->driver, q->device};
-    return bits(at[index / 2], index % 2 * 32, 32);
 }
 
 /* Reading acknowledges (4.1.4.5). */
@@ -96,8 +69,10 @@ static u8 take_isr(VirtioBar *b)
     return isr;
 }
 
-READ(features, virtio_features_read(v, b->features_sel))
-READ(driver_features, virtio_driver_features_read(v, b->driver_features_sel))
+#define READ(name, expression) VIRTIO_READ(VirtioBar, name, expression)
+
+READ(features, virtio_features_read(v, t->features_sel))
+READ(driver_features, virtio_driver_features_read(v, t->driver_features_sel))
 READ(vector, NO_VECTOR)
 READ(num_queues, v->queue_count)
 READ(status, v->status)
@@ -105,92 +80,55 @@ READ(generation, v->config_generation)
 READ(queue_size, q ? queue_size(q) : 0)
 READ(queue_enable, q ? q->ready : 0)
 READ(queue_notify_off, q ? q->index : 0)
-READ(queue_address, q ? queue_address(q, index) : 0)
+READ(queue_address, q ? virtio_queue_address_read(q, index) : 0)
 READ(queue_reset, 0) /* a reset is over when the write returns */
-READ(isr, take_isr(b))
-READ(config, virtio_config_read(v, index * 4u, 4))
+READ(isr, take_isr(t))
+READ(config, virtio_config_read(v, index))
 
 /* ---- BAR 4: writes -------------------------------------------------------------------------- */
 
-/* WRITE(name): the same. `value` is what was written, `mask` the bits that the access covered. */
-#define WRITE(name, statement)                                                                     \
-    static void name##_write(Device *d, unsigned index G_GNUC_UNUSED, u64 value, u64 mask)         \
-    {                                                                                              \
-        VirtioBar *b = (VirtioBar *)d;                                                             \
-        VirtioDevice *v = b->virtio;                                                               \
-        if (v) {                                                                                   \
-            g_mutex_lock(&v->lock);                                                                \
-            statement;                                                                             \
-            g_mutex_unlock(&v->lock);                                                              \
-        }                                                                                          \
-        (void)value, (void)mask;                                                                   \
-    }
-
-/* The selected queue while its set-up may change, or NULL. */
-static VirtQueue *open_queue(VirtioBar *b)
+static void set_queue_size(VirtQueue *q, u64 value)
 {
-    VirtQueue *q = selected(b);
-    if (q && !q->ready && !b->virtio->resetting) {
-        return q;
-    }
-    log_guest_error("%s: set-up of queue %u, which %s\n", b->dev.name, b->queue_sel,
-                    q ? "is in use" : "is none");
-    return NULL;
-}
-
-static void set_queue_size(VirtioBar *b, u64 value)
-{
-    VirtQueue *q = open_queue(b);
     if (q) {
         q->size = (u16)value; /* whether it is sound is seen when it is enabled */
     }
 }
 
-/* Elements: low and high half of the three addresses, as the registers lie. */
-static void set_queue_address(VirtioBar *b, unsigned index, u64 value, u64 mask)
+static void set_queue_address(VirtQueue *q, unsigned index, u64 value, u64 mask)
 {
-    VirtQueue *q = open_queue(b);
     if (q) {
-        u64 *at[] = {&q->desc, &q->driver, &q->device};
-        u64 old = queue_address(q, index);
-        *at[index / 2] = set_bits(*at[index / 2], index % 2 * 32, 32, (old & ~mask) | value);
+        virtio_queue_address_write(q, index, (u32)value, (u32)mask);
     }
 }
 
+/* Only 1 enables; zero is not for drivers to write. */
 static void enable_queue(VirtioBar *b, u64 value)
 {
-    VirtQueue *q = value == 1 ? open_queue(b) : NULL; /* zero is not for drivers to write */
+    VirtQueue *q = value == 1 ? virtio_queue_setup(b->virtio, b->queue_sel) : NULL;
     if (q) {
         q->size = queue_size(q);
         virtio_queue_set_ready(q, true);
     }
 }
 
-static void reset_queue(VirtioBar *b, u64 value)
+static void reset_queue(VirtQueue *q, u64 value)
 {
-    VirtQueue *q = selected(b);
     if (q && value == 1) {
         virtio_queue_reset(q);
     }
 }
 
-/* The bytes that `mask` covers are one access of 1, 2 or 4 bytes. */
-static void write_config(VirtioDevice *v, unsigned index, u64 value, u64 mask)
-{
-    unsigned first = (unsigned)__builtin_ctzll(mask) / 8,
-             size = (unsigned)__builtin_popcountll(mask) / 8;
-    virtio_config_write(v, index * 4u + first, size, (u32)(value >> (8 * first)));
-}
+#define WRITE(name, statement) VIRTIO_WRITE(VirtioBar, name, statement)
 
-WRITE(driver_features, virtio_driver_features_write(v, b->driver_features_sel, (u32)value))
+WRITE(driver_features, virtio_driver_features_write(v, t->driver_features_sel, (u32)value))
 WRITE(vector, (void)0) /* without MSI-X there are no vectors to choose from */
-WRITE(status, (virtio_status_write(v, (u8)value), drive(b->function, v)))
-WRITE(queue_size, set_queue_size(b, value))
-WRITE(queue_enable, enable_queue(b, value))
-WRITE(queue_address, set_queue_address(b, index, value, mask))
-WRITE(queue_reset, reset_queue(b, value))
+WRITE(status, (virtio_status_write(v, (u8)value), drive(t->function, v)))
+WRITE(queue_size, set_queue_size(virtio_queue_setup(v, t->queue_sel), value))
+WRITE(queue_enable, enable_queue(t, value))
+WRITE(queue_address, set_queue_address(virtio_queue_setup(v, t->queue_sel), index, value, mask))
+WRITE(queue_reset, reset_queue(q, value))
 WRITE(notify, virtio_queue_notify(v, index))
-WRITE(config, write_config(v, index, value, mask))
+WRITE(config, virtio_config_write(v, index, (u32)value, (u32)mask))
 
 /* What happens for every buffer comes first. */
 static const RegDesc bar_regs[] = {

@@ -265,6 +265,30 @@ VirtQueue *virtio_queue(VirtioDevice *d, u32 n)
     return n < d->queue_count ? &d->queues[n] : NULL;
 }
 
+VirtQueue *virtio_queue_setup(VirtioDevice *d, u32 n)
+{
+    VirtQueue *q = virtio_queue(d, n);
+    if (q && !q->ready && !d->resetting) {
+        return q;
+    }
+    log_guest_error("%s: set-up of queue %u, which %s\n", d->class->name, n,
+                    q ? "is in use" : "is none");
+    return NULL;
+}
+
+u32 virtio_queue_address_read(const VirtQueue *q, unsigned word)
+{
+    const u64 at[] = {q->desc, q->driver, q->device};
+    return (u32)bits(at[word / 2], word % 2 * 32, 32);
+}
+
+void virtio_queue_address_write(VirtQueue *q, unsigned word, u32 value, u32 mask)
+{
+    u64 *at[] = {&q->desc, &q->driver, &q->device};
+    u32 kept = virtio_queue_address_read(q, word) & ~mask;
+    *at[word / 2] = set_bits(*at[word / 2], word % 2 * 32, 32, kept | (value & mask));
+}
+
 void virtio_queue_reset(VirtQueue *q)
 {
     VirtioDevice *d = q->dev;
@@ -330,21 +354,24 @@ static bool in_config(const VirtioDevice *d, u64 offset, unsigned size, const ch
     return false;
 }
 
-u32 virtio_config_read(VirtioDevice *d, u64 offset, unsigned size)
+u32 virtio_config_read(VirtioDevice *d, u32 word)
 {
     u8 config[VIRTIO_MAX_CONFIG + 4] = {0};
     u32 value = 0;
-    if (d->class->get_config && in_config(d, offset, 1, "read")) {
+    if (d->class->get_config && in_config(d, word * (u64)4, 1, "read")) {
         d->class->get_config(d, config);
-        memcpy(&value, config + offset, size);
+        memcpy(&value, config + word * 4, 4);
     }
     return value;
 }
 
-void virtio_config_write(VirtioDevice *d, u64 offset, unsigned size, u32 value)
+void virtio_config_write(VirtioDevice *d, u32 word, u32 value, u32 mask)
 {
+    unsigned first = (unsigned)__builtin_ctz(mask) / 8,
+             size = (unsigned)__builtin_popcount(mask) / 8;
+    u64 offset = word * (u64)4 + first;
     if (!d->resetting && in_config(d, offset, size, "write") && d->class->set_config) {
-        d->class->set_config(d, (u32)offset, size, value);
+        d->class->set_config(d, (u32)offset, size, value >> (8 * first));
     }
 }
 

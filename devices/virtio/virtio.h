@@ -213,6 +213,12 @@ void virtio_isr_ack(VirtioDevice *d, u8 bits);
 
 /* Queue n, NULL if there is none. */
 VirtQueue *virtio_queue(VirtioDevice *d, u32 n);
+/* Queue n while its size and addresses may change; else NULL, and a guest error in the log. */
+VirtQueue *virtio_queue_setup(VirtioDevice *d, u32 n);
+/* The three addresses as both transports have them: six words of 32 bits, the low half first, of
+ * descriptors, driver area and device area. `mask` has ones for the bits that are written. */
+u32 virtio_queue_address_read(const VirtQueue *q, unsigned word);
+void virtio_queue_address_write(VirtQueue *q, unsigned word, u32 value, u32 mask);
 /* Begins to use the queue (or stops), as size and addresses say. A queue that is set up wrongly
  * does not become ready, and the device needs a reset. */
 void virtio_queue_set_ready(VirtQueue *q, bool ready);
@@ -221,9 +227,10 @@ void virtio_queue_reset(VirtQueue *q);
 /* QueueNotify was written with n. */
 void virtio_queue_notify(VirtioDevice *d, u32 n);
 
-/* `size` is 1, 2 or 4. Bytes beyond the end read as zero; writes there are ignored. */
-u32 virtio_config_read(VirtioDevice *d, u64 offset, unsigned size);
-void virtio_config_write(VirtioDevice *d, u64 offset, unsigned size, u32 value);
+/* The configuration space in words of 32 bits. `mask` covers the 1, 2 or 4 bytes of one access, as
+ * in RegDesc.write. Bytes beyond the end read as zero; writes there are ignored. */
+u32 virtio_config_read(VirtioDevice *d, u32 word);
+void virtio_config_write(VirtioDevice *d, u32 word, u32 value, u32 mask);
 
 /* ---- Queues: the lock is held --------------------------------------------------------------- */
 
