@@ -2,7 +2,7 @@
  * Who does the I/O that may block. Threads take any request and do it from beginning to end by
  * blocking calls. A ring (io_uring) takes the plain ones, reads and writes of one descriptor, and
  * gives what it does not finish to the threads. Requests go in by submit and kick and come out by
- * block_work() and block_completed(); both are called without locks held.
+ * block_work() and block_complete().
  */
 #ifndef STAG_DEVICES_BLOCK_AIO_H
 #define STAG_DEVICES_BLOCK_AIO_H

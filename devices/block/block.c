@@ -52,6 +52,7 @@ struct Block {
     void (*ready)(void *opaque);
     void *opaque;
     bool delivering, again;
+    bool flushing, flush_again; /* the flush of a write cache that was switched off */
     int last_error;
 };
 
@@ -163,10 +164,17 @@ void block_complete(BlockRequest *r, int error)
     if (error) {
         note_error(b, r, error);
     }
-    if (r->internal) {
-        g_free(r);
-    } else {
+    if (!r->internal) {
         enter_completed(b, r, error);
+    } else if (b->flush_again) {
+        b->flush_again = false;
+        g_mutex_unlock(&b->lock);
+        block_submit(b, r);
+        block_threads_kick(b->threads);
+        g_mutex_lock(&b->lock);
+    } else {
+        b->flushing = false;
+        g_free(r);
     }
     if (!--b->in_flight) {
         g_cond_broadcast(&b->changed);
@@ -214,6 +222,14 @@ void block_drain(Block *b)
     g_mutex_unlock(&b->lock);
 }
 
+bool block_busy(Block *b)
+{
+    g_mutex_lock(&b->lock);
+    const bool busy = b->in_flight || b->first;
+    g_mutex_unlock(&b->lock);
+    return busy;
+}
+
 /* ---- Submission ------------------------------------------------------------------------------- */
 
 void block_punt(BlockRequest *r)
@@ -249,7 +265,7 @@ static bool read_at_once(Block *b, BlockRequest *r, int fd)
         return false;
     }
     const ssize_t n = preadv2(fd, r->iov, (int)r->iov_count, (off_t)r->offset, RWF_NOWAIT);
-    if (n < 0 && errno != EAGAIN && errno != EINTR) {
+    if (n < 0 && (errno == EOPNOTSUPP || errno == EINVAL || errno == ENOSYS)) {
         __atomic_store_n(&b->no_nowait, true, __ATOMIC_RELAXED);
     }
     r->done = n > 0 ? (u64)n : 0;
@@ -438,7 +454,16 @@ bool block_write_cache(const Block *b)
 void block_set_write_cache(Block *b, bool on)
 {
     const bool was = __atomic_exchange_n(&b->write_cache, on, __ATOMIC_SEQ_CST);
-    if (was && !on) {
+    if (!was || on) {
+        return;
+    }
+    /* One flush at a time, and one after it, however often the guest switches. */
+    g_mutex_lock(&b->lock);
+    const bool flush_now = !b->flushing;
+    b->flush_again = !flush_now;
+    b->flushing = true;
+    g_mutex_unlock(&b->lock);
+    if (flush_now) {
         BlockRequest *flush = g_new0(BlockRequest, 1);
         flush->op = BLOCK_FLUSH;
         flush->internal = true;

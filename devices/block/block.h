@@ -9,7 +9,7 @@
  *     ... later, on a thread of the block: ready() -> device's lock -> block_take(b) ...
  *
  * Taking is the device's act, under the device's lock, so there is never a completion on its way
- * that the device can't call back: block_drain() and then block_take() leave nothing behind.
+ * that the device can't call back: once block_busy() says no under this lock, there is nothing.
  *
  * A flush is honest: what was complete before a flush was submitted is on the host's disk
  * (fdatasync) when the flush is complete, unless the user chose cache=unsafe. What is complete
@@ -129,8 +129,11 @@ void block_submit(Block *b, BlockRequest *r);
 void block_kick(Block *b);
 /* The requests that are complete and were not taken yet, oldest first; NULL: none. Any thread. */
 BlockRequest *block_take(Block *b);
-/* Waits until no request is in flight (all are there for block_take). Needs no `ready` to run: a
- * device may call it with its lock held. Nobody may submit meanwhile. */
+/* Waits until no request is in flight (all are there for block_take, or were taken by `ready`). Not
+ * to be called with a lock that `ready` takes: the thread that waits for it there may be the one
+ * that has to see the next completion. Nobody should submit meanwhile. */
 void block_drain(Block *b);
+/* Whether requests are in flight or complete and not taken. Any thread. */
+bool block_busy(Block *b);
 
 #endif

@@ -81,6 +81,7 @@ typedef struct VirtioBlk {
 
     Block *block;
     bool initial_cache; /* as the user wants it */
+    bool quiescing;     /* new requests wait */
     u64 sectors;
 } VirtioBlk;
 
@@ -211,8 +212,9 @@ static u8 *cut_status(VirtqElement *e)
         e->in_count--;
     }
     struct iovec *last = &e->in[e->in_count - 1];
-    last->iov_len--;
-    return (u8 *)last->iov_base + last->iov_len;
+    u8 *status = (u8 *)last->iov_base + --last->iov_len;
+    e->in_count -= !last->iov_len; /* an empty one would count where alignment is looked at */
+    return status;
 }
 
 static u8 start_transfer(VirtioBlk *v, BlkRequest *r, bool write, u64 sector)
@@ -285,7 +287,7 @@ static void blk_notify(VirtioDevice *d, unsigned queue)
     VirtioBlk *v = (VirtioBlk *)d;
     VirtQueue *q = virtio_queue(d, queue);
     BlkRequest *r;
-    while ((r = virtq_pop(q, sizeof(BlkRequest)))) {
+    while (!v->quiescing && (r = virtq_pop(q, sizeof(BlkRequest)))) {
         BlkHeader h;
         if (virtq_read(&r->elem, 0, &h, sizeof(h)) < sizeof(h) || !r->elem.in_bytes) {
             virtio_broken(d, "a request without header or status");
@@ -309,13 +311,17 @@ static void blk_notify(VirtioDevice *d, unsigned queue)
 
 /* ---- Life ----------------------------------------------------------------------------------- */
 
-/* Waits for all requests; `gone` are those that the driver does not get back. */
+/* Waits for all requests; `gone` are the queues whose driver does not get them back. Without the
+ * lock, as completions want it; other harts find the device resetting meanwhile. */
 static void quiesce(VirtioBlk *v, u64 gone)
 {
     u64 queues = 0;
-    BlockRequest *list;
-    block_drain(v->block);
-    while ((list = block_take(v->block))) {
+    v->quiescing = true;
+    while (block_busy(v->block)) {
+        g_mutex_unlock(&v->dev.lock);
+        block_drain(v->block);
+        g_mutex_lock(&v->dev.lock);
+        BlockRequest *list = block_take(v->block);
         for (BlockRequest *next; list; list = next) {
             BlkRequest *r = container_of(list, BlkRequest, block);
             const u64 bit = (u64)1 << r->elem.queue->index;
@@ -327,8 +333,8 @@ static void quiesce(VirtioBlk *v, u64 gone)
                 complete(v, r);
             }
         }
-        block_drain(v->block);
     }
+    v->quiescing = false;
     for (; queues; queues &= queues - 1) {
         virtq_notify(&v->dev.queues[__builtin_ctzll(queues)]);
     }
@@ -344,13 +350,17 @@ static void blk_reset(VirtioDevice *d)
 static void blk_queue_reset(VirtioDevice *d, unsigned queue)
 {
     quiesce((VirtioBlk *)d, (u64)1 << queue);
+    for (unsigned i = 0; i < d->queue_count; i++) {
+        virtio_process(d, i); /* what came meanwhile; the queue itself takes nothing yet */
+    }
 }
 
-/* A driver that does not know how to flush has to get every write on the disk (5.2.6.2). */
+/* A driver that does not know how to flush has to get every write on the disk (5.2.6.2); one that
+ * can switch the cache begins with it off (5.2.5.2). */
 static void blk_driver_ok(VirtioDevice *d)
 {
     VirtioBlk *v = (VirtioBlk *)d;
-    if (!virtio_has(d, F_FLUSH) && !virtio_has(d, F_CONFIG_WCE)) {
+    if (!virtio_has(d, F_FLUSH)) {
         block_set_write_cache(v->block, false);
     }
 }
