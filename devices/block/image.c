@@ -163,13 +163,12 @@ static bool find_size(Image *im, GError **err)
     if (fstat(im->fd, &st) < 0) {
         return cannot_open(im, errno, err);
     }
-    im->is_device = S_ISBLK(st.st_mode);
-    im->unit = (u32)CLAMP(st.st_blksize, SECTOR, 1 << 20);
+    const bool is_device = S_ISBLK(st.st_mode);
     if (S_ISDIR(st.st_mode)) {
         return cannot_open(im, EISDIR, err);
     } else if (S_ISREG(st.st_mode)) {
         size = (u64)st.st_size;
-    } else if (!im->is_device) {
+    } else if (!is_device) {
         return stag_error(err, "'%s' is neither a file nor a block device", im->name);
     } else if (ioctl(im->fd, BLKGETSIZE64, &size) < 0) {
         return cannot_open(im, errno, err);
@@ -421,9 +420,13 @@ int image_discard(Image *im, u64 offset, u64 bytes)
 
 int image_sync(Image *im)
 {
-    int error;
+    int error, first = 0;
     do {
         error = fdatasync(im->fd) == 0 ? 0 : errno;
     } while (error == EINTR);
-    return error == EROFS || error == EINVAL ? 0 : error;
+    if (error && error != EROFS && error != EINVAL) {
+        __atomic_compare_exchange_n(&im->sync_error, &first, error, false, __ATOMIC_RELAXED,
+                                    __ATOMIC_RELAXED);
+    }
+    return __atomic_load_n(&im->sync_error, __ATOMIC_RELAXED);
 }

@@ -20,8 +20,8 @@ typedef struct Image {
     int direct; /* O_DIRECT; -1: not wanted */
     u32 offset_align, memory_align; /* of direct I/O */
     u64 size;                       /* rounded up to 512; the bytes beyond the file read as zero */
-    u32 unit;                       /* the host allocates and frees space in these bytes */
-    bool readonly, is_device;
+    bool readonly;
+    int sync_error; /* of the first sync that failed. Any thread */
     /* Learnt from the kernel: this file system does not do it. Any thread. */
     bool no_punch, no_zero;
 } Image;
@@ -48,6 +48,8 @@ int image_read(Image *im, Span to, u64 offset, u64 bytes);
 int image_write(Image *im, Span from, u64 offset, u64 bytes, int flags);
 int image_zero(Image *im, u64 offset, u64 bytes, bool unmap);
 int image_discard(Image *im, u64 offset, u64 bytes);
+/* An error is for ever: the kernel tells of pages that it could not write once, and then takes them
+ * for clean. */
 int image_sync(Image *im);
 
 #endif
