@@ -66,7 +66,7 @@ static bool parse_uint(const char *text, u64 *value)
     const unsigned base = text[0] == '0' && (text[1] == 'x' || text[1] == 'X') ? 16 : 10;
     const char *digits = text + (base == 16 ? 2 : 0);
     *value = g_ascii_strtoull(digits, &end, base);
-    return g_ascii_isxdigit(digits[0]) && end != digits && !*end &&
+    return g_ascii_isxdigit(digits[0]) && g_ascii_tolower(digits[1]) != 'x' && end != digits && !*end &&
            (*value != G_MAXUINT64 || strcmp(text, "18446744073709551615") == 0);
 }
 

@@ -25,7 +25,7 @@ enum { F_MUST_TELL_HOST = 0, F_STATS = 1, F_DEFLATE_ON_OOM = 2, F_POISON = 4, F_
 enum { PAGE_SHIFT = 12, PAGE = 1 << PAGE_SHIFT };
 
 /* A buffer names at most this many pages (Linux: 256): a hart waits for it. */
-enum { MAX_PAGES = 65536 };
+enum { MAX_PAGES = 4096 };
 
 /* 5.5.6.4, by tag. */
 static const char *const stat_names[] = {

@@ -132,10 +132,12 @@ static void send(Port *p, enum Event event, u16 value, const void *data, size_t 
     flush_messages(s);
 }
 
+/* The specification (5.3.6.2) has columns first; Linux has read rows first since 2010, and stays with
+ * that. */
 static void send_size(Port *p)
 {
     if (p->columns) {
-        const u16 size[] = {p->columns, p->rows};
+        const u16 size[] = {p->rows, p->columns};
         send(p, RESIZE, 0, size, sizeof(size));
     }
 }

@@ -10,6 +10,8 @@
 void virtq_init(VirtQueue *q);
 /* Goes on with this queue from the main loop. */
 void virtio_defer(VirtQueue *q);
+/* The class gives up what it holds of the queue's elements. */
+void virtio_let_go(VirtQueue *q);
 /* Sets an isr bit and interrupts. `queue`: as in VirtioDevice.interrupt. */
 void virtio_interrupt(VirtioDevice *d, u8 isr, int queue);
 

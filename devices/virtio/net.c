@@ -525,10 +525,9 @@ static void net_reset(VirtioDevice *d)
     }
 }
 
-static void net_queue_reset(VirtioDevice *d, unsigned queue)
+/* No element is held between calls. A frame that waits for buffers goes on waiting. */
+static void net_queue_reset(VirtioDevice *d G_GNUC_UNUSED, unsigned queue G_GNUC_UNUSED)
 {
-    VirtioNet *n = (VirtioNet *)d;
-    n->starved &= queue != QUEUE_RX;
 }
 
 static void net_get_config(VirtioDevice *d, u8 *config)
@@ -573,6 +572,13 @@ static bool net_init(VirtioDevice *d, GError **err)
     }
     for (unsigned i = 0; i < FEATURE_BITS; i++) {
         d->features &= n->on[i] || !(d->class->features >> i & 1) ? ~(u64)0 : ~VIRTIO_BIT(i);
+    }
+    /* What needs another feature is not offered without it (5.1.3.1). */
+    if (!n->on[F_CSUM]) {
+        d->features &= ~(VIRTIO_BIT(F_HOST_TSO4) | VIRTIO_BIT(F_HOST_TSO6) | VIRTIO_BIT(F_HOST_ECN));
+    }
+    if (!n->on[F_GUEST_CSUM]) {
+        d->features &= ~(VIRTIO_BIT(F_GUEST_TSO4) | VIRTIO_BIT(F_GUEST_TSO6) | VIRTIO_BIT(F_GUEST_ECN));
     }
     d->features |= VIRTIO_BIT(F_MAC) | (n->host_mtu ? VIRTIO_BIT(F_MTU) : 0);
     if (!n->on[F_CTRL_VQ]) {

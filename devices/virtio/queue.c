@@ -167,6 +167,7 @@ void virtio_queue_set_ready(VirtQueue *q, bool ready)
         return;
     }
     if (!ready) {
+        virtio_let_go(q);
         q->ready = false;
         q->epoch++;
         return;
@@ -329,7 +330,7 @@ static bool split_chain(VirtQueue *q, u16 head, Segments *s)
     const void *table = q->desc_host;
     u32 entries = q->size, next = head;
     bool indirect = false;
-    for (u32 steps = 0; steps < entries; steps++) {
+    for (u32 steps = 0; steps < MIN(entries, (u32)VIRTQ_MAX_SIZE); steps++) {
         if (next >= entries) {
             virtio_broken(q->dev, "queue %u: descriptor %u of %u", q->index, next, entries);
             return false;
@@ -358,7 +359,7 @@ static bool split_chain(VirtQueue *q, u16 head, Segments *s)
         }
         next = d.tag;
     }
-    virtio_broken(q->dev, "queue %u: a chain of descriptors that loops", q->index);
+    virtio_broken(q->dev, "queue %u: a chain of descriptors that loops or is too long", q->index);
     return false;
 }
 
@@ -405,6 +406,10 @@ static bool packed_pop(VirtQueue *q, Segments *s, VirtqUsed *used)
             const void *table = indirect_table(q, &d, &entries);
             if (more || count > 1) {
                 virtio_broken(q->dev, "queue %u: an indirect descriptor in a chain", q->index);
+                return false;
+            }
+            if (table && entries > VIRTQ_MAX_SIZE) {
+                virtio_broken(q->dev, "queue %u: a table of %u entries", q->index, entries);
                 return false;
             }
             for (u32 i = 0; table && i < entries; i++) {
@@ -512,17 +517,6 @@ void virtq_unpop(void *element)
     g_free(e);
 }
 
-void virtq_free(void *element)
-{
-    VirtqElement *e = element;
-    if (e && e->epoch == e->queue->epoch) {
-        e->queue->in_use -= e->used.count;
-    }
-    g_free(e);
-}
-
-/* ---- Push ----------------------------------------------------------------------------------- */
-
 static void dirty_segments(const VirtqElement *e, size_t written)
 {
     for (unsigned i = 0; i < e->in_segments && written; i++) {
@@ -531,6 +525,20 @@ static void dirty_segments(const VirtqElement *e, size_t written)
         written -= n;
     }
 }
+
+void virtq_free(void *element)
+{
+    VirtqElement *e = element;
+    if (e) {
+        dirty_segments(e, e->in_bytes); /* a request may have written before it was given up */
+        if (e->epoch == e->queue->epoch) {
+            e->queue->in_use -= e->used.count;
+        }
+    }
+    g_free(e);
+}
+
+/* ---- Push ----------------------------------------------------------------------------------- */
 
 /* Lengths in rings have 32 bits. */
 static u32 clamp_written(const VirtqElement *e, size_t written)

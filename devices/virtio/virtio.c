@@ -231,7 +231,7 @@ void virtio_status_write(VirtioDevice *d, u8 status)
         return;
     }
     d->status |= VIRTIO_DRIVER_OK;
-    if (virtio_running(d) && d->class->driver_ok) {
+    if (!(d->status & VIRTIO_NEEDS_RESET) && d->class->driver_ok) {
         d->class->driver_ok(d);
     }
     for (unsigned i = 0; i < d->queue_count; i++) {
@@ -289,6 +289,18 @@ void virtio_queue_address_write(VirtQueue *q, unsigned word, u32 value, u32 mask
     *at[word / 2] = set_bits(*at[word / 2], word % 2 * 32, 32, kept | (value & mask));
 }
 
+void virtio_let_go(VirtQueue *q)
+{
+    VirtioDevice *d = q->dev;
+    if (d->class->queue_reset) {
+        d->resetting = true;
+        d->resetting_queue = q;
+        d->class->queue_reset(d, q->index);
+        d->resetting_queue = NULL;
+        d->resetting = false;
+    }
+}
+
 void virtio_queue_reset(VirtQueue *q)
 {
     VirtioDevice *d = q->dev;
@@ -300,11 +312,7 @@ void virtio_queue_reset(VirtQueue *q)
                         q->index);
         return;
     }
-    d->resetting = true;
-    d->resetting_queue = q;
-    d->class->queue_reset(d, q->index);
-    d->resetting_queue = NULL;
-    d->resetting = false;
+    virtio_let_go(q);
     virtq_init(q);
 }
 

@@ -111,13 +111,14 @@ struct VirtioClass {
     /* Before the instance is freed: disconnects from host ends. `reset` has been called. Runs as
      * well after a failed init (on an instance that is zero where init did not get to). */
     void (*finalize)(VirtioDevice *d);
-    /* When it returns, no request touches guest memory any more and no element is held; it may wait
-     * for that with g_cond_wait(..., &d->lock). Elements can still be given back (virtq_push,
+    /* When it returns, no request touches guest memory any more and no element is held; it may give
+     * up the lock while it waits for that. Elements can still be given back (virtq_push,
      * virtq_free) meanwhile: the guest does not see them. Also runs when the machine is reset. */
     void (*reset)(VirtioDevice *d);
     /* As reset, for one queue (VIRTIO_F_RING_RESET; offered by classes that have the hook). */
     void (*queue_reset)(VirtioDevice *d, unsigned queue);
-    /* The driver is ready: DRIVER_OK was set. Buffers may be there already. */
+    /* The driver is ready: DRIVER_OK was set. Buffers may be there already, or memory may be out of
+     * reach yet (no_dma). */
     void (*driver_ok)(VirtioDevice *d);
     /* The driver says that a queue has new buffers; only while DRIVER_OK is set. Also called for
      * every queue after driver_ok. Pops here are bounded: when a driver adds buffers as fast as the
@@ -135,7 +136,7 @@ struct VirtioClass {
     void (*info)(VirtioDevice *d, GString *out);
 };
 
-/* Every class there is, NULL-terminated. */
+/* Every class that -device offers, NULL-terminated. */
 extern const VirtioClass *const virtio_classes[];
 
 /* The class that a -device name means: "virtio-blk-device", "virtio-blk-pci" or "virtio-blk" (pci).

@@ -21,6 +21,7 @@
 #include "devices/char.h"
 #include "devices/net/net.h"
 #include "devices/virtio/balloon.h"
+#include "devices/virtio/button.h"
 #include "devices/virtio/console.h"
 #include "devices/virtio/devices.h"
 #include "tests/device/virtio_driver.h"
@@ -141,6 +142,11 @@ static void balloon_target(Fuzz *f, Random *r)
     virtio_balloon_get(d);
 }
 
+static void press_button(Fuzz *f, Random *r G_GNUC_UNUSED)
+{
+    virtio_button_press(f->driver->virtio);
+}
+
 static void net_cable(Fuzz *f, Random *r)
 {
     net_set_link(f->net, rnd(r, 4) != 0);
@@ -156,14 +162,19 @@ static const struct Surroundings {
     {"virtio-balloon", "free-page-reporting=on,packed=on", NULL, balloon_target},
     {"virtio-blk", "drive=d,packed=on", NULL, NULL},
     {"virtio-net", "netdev=n,packed=on", NULL, net_cable},
+    {"virtio-power-button", "packed=on", NULL, press_button},
     {"virtio-rng", "max-bytes=100000,period=1,packed=on", NULL, NULL},
     {"virtio-rng", "packed=on", NULL, NULL},
     {"virtio-serial", "max_ports=8,packed=on", serial_ports, NULL},
 };
 
+/* Those of -device, and the one that belongs to boards. */
 static const VirtioClass *find_class(const char *name)
 {
     bool is_pci;
+    if (strcmp(name, virtio_button_class.name) == 0) {
+        return &virtio_button_class;
+    }
     return virtio_class_find(name, &is_pci);
 }
 
