@@ -81,11 +81,11 @@ struct Net {
 
 #define NET_PROP_ID {"id", PROP_STRING, offsetof(Net, id), NULL, "name for -device's netdev="}
 
-/* A frame for the guest. `frame` may be changed if it is not const elsewhere. */
+/* A frame for the guest. */
 void net_deliver(Net *n, const NetHdr *hdr, const u8 *frame, size_t len);
 /* Nothing waits for the guest to give buffers: read on from the host. */
 bool net_guest_ready(const Net *n);
-/* A loop may go on without sleeping, but lets others have the lock: wake at once. */
+/* The loop wakes at `when` (monotonic time, us) at the latest. */
 static inline void net_poll_at(NetPoll *p, gint64 when)
 {
     p->wake = MIN(p->wake, when);

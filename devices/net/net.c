@@ -283,7 +283,7 @@ static gpointer net_thread(gpointer opaque)
         poll.wake = G_MAXINT64;
         net_poll_add(&poll, n->event, POLLIN);
         n->kind->fill(n, &poll);
-        if (n->more && !n->blocked) {
+        if (n->more && n->client && !n->blocked) {
             poll.wake = 0;
         }
         g_mutex_unlock(&n->lock);

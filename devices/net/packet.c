@@ -9,6 +9,7 @@ enum {
     ETHER_IPV6 = 0x86dd,
     ETHER_VLAN = 0x8100,
     ETHER_QINQ = 0x88a8,
+    GSO_HEADERS_MAX = 512, /* of each segment, from the network layer on */
     TCP_HEADER = 20,
     TCP_FIN = 0x01,
     TCP_SYN = 0x02,
@@ -201,6 +202,9 @@ bool packet_check(const NetHdr *hdr, const u8 *frame, size_t len)
         return false;
     }
     const Packet p = packet_parse(frame, len);
+    if (p.payload - p.l3 > GSO_HEADERS_MAX) {
+        return false;
+    }
     return p.version == (gso == NET_GSO_TCPV4 ? 4 : 6) && p.protocol == IPPROTO_TCP &&
            !(frame[p.l4 + TCP_FLAGS] & (TCP_SYN | TCP_RST | TCP_URG));
 }

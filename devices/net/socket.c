@@ -261,8 +261,11 @@ static void socket_fill(Net *n, NetPoll *poll)
         s->listener_index = net_poll_add(poll, s->listener, POLLIN);
     }
     s->peer_polled = s->has_peer;
+    if (s->has_sender && n->blocked) {
+        net_poll_add(poll, s->sender, POLLOUT);
+    }
     if (s->has_peer) {
-        const bool writes = s->connecting || has_output(s) || n->blocked;
+        const bool writes = s->connecting || has_output(s) || (n->blocked && !s->has_sender);
         s->peer_index = net_poll_add(
             poll, s->peer,
             (short)((net_guest_ready(n) && !s->connecting ? POLLIN : 0) | (writes ? POLLOUT : 0)));

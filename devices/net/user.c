@@ -33,7 +33,7 @@ enum {
     /* A quarter of the 64 KiB window that libslirp offers and keeps to: one segment is under way
      * while the next is made, and windows are updated often enough. */
     MSS_RAISED = 11 * MSS_IPV4,
-    HOSTNAME_MAX = 32, /* libslirp's, with the final zero */
+    HOSTNAME_MAX = 32, /* libslirp's */
 };
 
 typedef struct User {
