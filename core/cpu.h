@@ -152,12 +152,23 @@ static inline void cpu_set_budget(CpuState *cpu, s64 n)
     cpu->budget = n;
 }
 
-/* Own thread only (async-signal-safe): makes generated code leave at its next block. */
+/* Own thread only, also while in_code is true: takes `n` instructions off the budget, or gives some
+ * back. In one instruction of the host, so that a kick's signal comes before or after it. */
+static inline void cpu_spend_budget(CpuState *cpu, s64 n)
+{
+    __atomic_fetch_sub(&cpu->budget, n, __ATOMIC_RELAXED);
+}
+
+/* Own thread only (async-signal-safe): makes generated code leave at its next block. A signal that
+ * comes in the middle finds in_code false and has nothing to do, as the budget ends anyway. */
 static inline void cpu_stop_budget(CpuState *cpu)
 {
-    if (cpu->in_code && cpu->budget >= 0) {
+    const bool in_code = cpu->in_code;
+    cpu->in_code = false;
+    if (in_code && cpu->budget >= 0) {
         cpu_set_budget(cpu, CPU_BUDGET_KICKED);
     }
+    cpu->in_code = in_code;
 }
 
 /* Records a trap for the instruction that is running. Always returns false, for tail calls. */

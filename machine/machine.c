@@ -386,16 +386,17 @@ void machine_free(Machine *m)
     if (!m) {
         return;
     }
-    for (unsigned i = 0; i < ARRAY_LEN(m->signal_sources); i++) {
-        if (m->signal_sources[i]) {
-            g_source_remove(m->signal_sources[i]);
-        }
-    }
     if (m->peripherals) {
         peripherals_unplug(m->peripherals);
     }
     board_devices_free(m->devices);
     peripherals_free(m->peripherals);
+    /* Only now may a signal end the process: disks are closed, and the terminal is as it was. */
+    for (unsigned i = 0; i < ARRAY_LEN(m->signal_sources); i++) {
+        if (m->signal_sources[i]) {
+            g_source_remove(m->signal_sources[i]);
+        }
+    }
     if (m->translator) {
         translator_free(m->translator);
     }
@@ -693,7 +694,7 @@ bool machine_run(Machine *m, int *status, GError **err)
     do {
         m->request = REQUEST_NONE;
         for (unsigned i = 0; i < m->hart_count; i++) {
-            atomic_fetch_and(&m->cpus[i]->pending, ~(u32)PENDING_STOP);
+            atomic_fetch_and(&m->cpus[i]->pending, ~(u32)(PENDING_STOP | PENDING_SENT));
         }
         if (!reset(m, err)) {
             return false;

@@ -189,7 +189,9 @@ void machine_set_time(Machine *m, u64 ticks)
     for (unsigned i = 0; i < m->hart_count; i++) {
         MachineHart *h = &m->harts[i];
         hart_set_timecmp(h, h->deadlines[TIMER_M]);
-        hart_arm_timer(h, TIMER_S, h->deadlines[TIMER_S]);
+        g_mutex_lock(&h->timer_lock); /* the hart itself may be setting another deadline */
+        set_timer(h, TIMER_S);
+        g_mutex_unlock(&h->timer_lock);
         cpu_post(h->cpu, PENDING_TIMER);
     }
 }
@@ -351,7 +353,8 @@ static void block_signals(void)
 static void begin(MachineHart *h)
 {
     GError *error = NULL;
-    h->halted = false;
+    h->halted = h->waits = false;
+    h->relaxes = 0;
     atomic_store(&h->tid, gettid());
     if (!make_timers(h, &error)) {
         machine_fail(h->machine, error);

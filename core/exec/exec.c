@@ -393,14 +393,15 @@ static void tell_waiters(Exec *exec)
 
 static void process_dropped(Exec *exec, ExecHart *h);
 
-/* The hart is at a safepoint and stays there. */
+/* The hart is at a safepoint and stays there. Who asks it to drop entries either sees that it is
+ * outside, where it can't write, or is seen here. */
 static void stay_outside(Exec *exec, ExecHart *h)
 {
+    atomic_store(&h->epoch, EPOCH_OUTSIDE);
     if (atomic_load(&h->cpu->pending) & PENDING_FLUSH) {
-        process_dropped(exec, h); /* so whatever comes later comes when it can't write */
+        process_dropped(exec, h);
     }
     mmu_safepoint(h->cpu);
-    atomic_store(&h->epoch, EPOCH_OUTSIDE);
     tell_waiters(exec);
 }
 
@@ -688,6 +689,10 @@ static void page_clean(Exec *exec, CodePage *page)
         g_ptr_array_add(exec->waiting, page);
         atomic_fetch_add(&exec->recheck, 1);
     } else if (!waits) {
+        if (page->waits) {
+            /* Nobody has been told of stores so far: what is being translated is not to be trusted. */
+            page->version = ++exec->versions;
+        }
         bus_set_code_page(exec->bus, page->pa, true);
         drop_entries(exec, bus_take_writers(exec->bus, page->pa, exec->hart_bits), page->pa,
                      ENTRIES_WRITE);

@@ -81,7 +81,7 @@ static u32 left_with_current(const Run *r)
 static CpuExit leave_after(const Run *r, u64 pc, CpuExit why)
 {
     r->cpu->pc = pc;
-    r->cpu->budget += r->block->guest_insns - r->started;
+    cpu_spend_budget(r->cpu, (s64)r->started - r->block->guest_insns);
     return why;
 }
 
@@ -89,7 +89,7 @@ static CpuExit leave_after(const Run *r, u64 pc, CpuExit why)
 static CpuExit leave_before(const Run *r, CpuExit why)
 {
     r->cpu->pc = r->pc;
-    r->cpu->budget += left_with_current(r);
+    cpu_spend_budget(r->cpu, -(s64)left_with_current(r));
     return why;
 }
 
@@ -119,9 +119,9 @@ CpuExit ir_interpret(const IrBlock *block, CpuState *cpu, const IrInterpreter *c
     const u64 address_mask = block->xlen == IR_I32 ? 0xffffffff : ~(u64)0;
     Run r = {.block = block, .cpu = cpu, .pc = cpu->pc};
 
-    cpu->budget -= block->guest_insns;
+    cpu_spend_budget(cpu, block->guest_insns);
     if (cpu->budget < 0 || atomic_load_explicit(&cpu->pending, memory_order_relaxed)) {
-        cpu->budget += block->guest_insns;
+        cpu_spend_budget(cpu, -(s64)block->guest_insns);
         return EXIT_BUDGET;
     }
 

@@ -311,5 +311,9 @@ int main(int argc, char **argv)
     bus_free(t0_bus);
     g_free(model);
     g_free(cpu);
+    if (stats.evictions == 0) {
+        printf("the code cache was never full: more programs, or a smaller cache\n");
+        return 1;
+    }
     return differences != 0;
 }
