@@ -2,6 +2,7 @@
  * The program: options in, a machine made and run, its exit status out. Whatever a user can get
  * wrong ends here as one sentence on stderr and exit status 1.
  */
+#include <signal.h>
 #include <stdio.h>
 
 #include "cli/options.h"
@@ -15,6 +16,7 @@ int main(int argc, char **argv)
     Machine *machine = NULL;
     int status = 0;
 
+    signal(SIGPIPE, SIG_IGN); /* who writes finds out, and the terminal is put back */
     cli_init(&cli);
     if (cli_parse(&cli, argc, argv, stdout, &err) && !cli.done) {
         machine = machine_new(&cli.machine, &err);

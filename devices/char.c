@@ -19,6 +19,7 @@
 enum {
     ESCAPE_KEY = 1, /* Ctrl-A */
     FLUSH_SECONDS = 1,
+    WRITE_AT_ONCE = 16 << 10, /* so that a slow reader is seen to read */
     DRAIN_POLL_MS = 10,
     EVENT_ROOM = 4, /* of the input, kept free for events */
 };
@@ -154,17 +155,21 @@ static gpointer writer(gpointer opaque)
         }
         /* The bytes stay in the ring while they are written, so nobody else touches them, and the
          * descriptor stays open. */
-        size_t n = MIN(l->output_count, CHAR_OUTPUT_SIZE - l->output_head);
+        size_t n = MIN(MIN(l->output_count, CHAR_OUTPUT_SIZE - l->output_head), WRITE_AT_ONCE);
         int fd = l->out;
         bool gone_already = l->dead || fd < 0;
         l->writing = true;
         g_mutex_unlock(&l->lock);
         ssize_t done = gone_already ? -1 : write_some(fd, l->output + l->output_head, n);
+        const int error = errno;
         g_mutex_lock(&l->lock);
         l->writing = false;
         if (done < 0) {
             if (!gone_already && l->comes_goes && l->open && !l->timer && !l->closing) {
                 l->timer = g_timeout_add(0, gone, l);
+            } else if (!gone_already && !l->comes_goes) {
+                fprintf(stderr, "stag: %s: %s; what the guest writes there from now on is lost\n",
+                        l->label, strerror(error));
             }
             l->dead = true;
             done = (ssize_t)l->output_count;
