@@ -9,6 +9,7 @@ with status 0. A guest that says nothing at all for --silence seconds is ended.
 
 import argparse
 import collections
+import ctypes
 import os
 import re
 import select
@@ -22,6 +23,15 @@ HEADING = re.compile(r"^Stag debian: (.*)|^I: ((?:Installing core packages|(?:Un
 DETAIL = re.compile(r"^((?:Unpacking|Setting up|Processing triggers for) .*)|^(update-initramfs: .*)")
 TROUBLE = re.compile(r"^(?:W: |E: |dpkg: error|\[ *\d+\.\d+\] (?:.*(?:BUG:|Oops|rcu: INFO|soft lockup|I/O error|"
                      r"EXT4-fs error|hung task|Unable to handle|Kernel panic)))")
+
+
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent():
+    """In the child: the kernel ends it with this program, however that ends. It would go on writing to the disk."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Progress:
@@ -67,9 +77,10 @@ def main():
     args = parser.parse_args()
     # A session of its own: Ctrl-C is for this program, which then ends the emulator at once. The emulator would ask
     # the guest to power down, and this guest does not listen.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     process = subprocess.Popen(args.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT, start_new_session=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+                               stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=die_with_parent)
     progress = Progress()
     last = collections.deque(maxlen=40)
     rest = b""
