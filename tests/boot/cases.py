@@ -1,5 +1,5 @@
-"""Test programs that are made of cases: each case is a function that takes the emulator, marked with @case and named after
-the function; main() runs those that the command line names, or all."""
+"""Test programs that are made of cases: each case is a function that takes the emulator, marked with @case and named
+after the function; main() runs those that the command line names, or all."""
 
 import argparse
 import signal

@@ -85,7 +85,8 @@ def disk_session(emulator):
             console.run(f"wget -q -O /data/fetched http://10.0.2.2:{server.port}/ && echo fetch\"\"ed")
             check("fetched\n" in console.text(), console, "the guest should reach a server of the host")
             check(digest in console.run("sha256sum /data/fetched"), console, "what came by TCP is wrong")
-            console.run("(nc -l -p 7000 -e cat; echo over >/tmp/over) & until grep -q :1B58 /proc/net/tcp*; do sleep 1; done")
+            console.run("(nc -l -p 7000 -e cat; echo over >/tmp/over) & "
+                        "until grep -q :1B58 /proc/net/tcp*; do sleep 1; done")
             check(exchange(console.ports["echo"], up) == up, console, "hostfwd: the guest should send it all back")
             console.run("while [ ! -e /tmp/over ]; do sleep 1; done")
 

@@ -38,9 +38,10 @@ DRIVES = ["", ",cache=none", ",cache=writethrough", ",aio=io_uring", ",cache=dir
 def permitted(emulator, disk, drive):
     """Whether an image may be opened like that here: containers often forbid io_uring, and not every file system has
     direct I/O. Any other refusal is left for the run to fail on."""
-    done = subprocess.run([emulator.path, "-S", "-nographic", "-bios", guest("opensbi/fw_dynamic.bin"),
-                           "-serial", "null", "-monitor", "stdio", "-drive", f"file={disk},format=raw,if=virtio{drive}"],
-                          input=b"quit\n", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=TIMEOUT, check=False)
+    command = [emulator.path, "-S", "-nographic", "-bios", guest("opensbi/fw_dynamic.bin"), "-serial", "null",
+               "-monitor", "stdio", "-drive", f"file={disk},format=raw,if=virtio{drive}"]
+    done = subprocess.run(command, input=b"quit\n", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          timeout=TIMEOUT, check=False)
     refused = re.search(rb".*(?:does not permit io_uring|has no direct I/O).*", done.stdout)
     if refused:
         print(f"left out: {drive[1:]}: {refused.group().decode(errors='replace').strip()}")
