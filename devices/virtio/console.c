@@ -132,12 +132,11 @@ static void send(Port *p, enum Event event, u16 value, const void *data, size_t 
     flush_messages(s);
 }
 
-/* The specification (5.3.6.2) has columns first; Linux has read rows first since 2010, and stays with
- * that. */
+/* Columns first (5.3.6.2), as Linux reads them in Debian's 6.12; older ones read rows first. */
 static void send_size(Port *p)
 {
     if (p->columns) {
-        const u16 size[] = {p->rows, p->columns};
+        const u16 size[] = {p->columns, p->rows};
         send(p, RESIZE, 0, size, sizeof(size));
     }
 }
