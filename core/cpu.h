@@ -31,7 +31,7 @@ typedef enum CpuExit {
     EXIT_NEXT_PAGE, /* the straddling instruction's second page changed (IR op guard_next_page) */
     EXIT_SPLIT,     /* a group of accesses has to be checked one by one: go on at pc in a block
                        without groups; else as EXIT_LINK */
-    EXIT_HALT,      /* WFI, WRS: sleep until an interrupt is pending */
+    EXIT_HALT,      /* WFI: sleep until an interrupt is pending */
 } CpuExit;
 
 /* What a helper leaves in cpu->status. Generated code tests it after helpers that may leave. */

@@ -6,13 +6,13 @@
 #include <fcntl.h>
 #include <glib-unix.h>
 #include <poll.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "core/base/error.h"
+#include "core/base/thread.h"
 #include "devices/char_line.h"
 #include "devices/terminal.h"
 
@@ -527,14 +527,8 @@ Line *line_new(const char *label, const char *about, const CharEscapes *escapes)
     g_cond_init(&l->filled);
     add_end(l);
     remember(l);
-    /* The writer takes no signals: handlers run on threads that expect them, and a reader that goes
-     * away is an error from write() instead of a SIGPIPE. */
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &old);
     l->owners++;
-    g_thread_unref(g_thread_new("console output", writer, l));
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    g_thread_unref(thread_without_signals("console output", writer, l));
     return l;
 }
 

@@ -10,7 +10,7 @@
  *
  * A read or write entry is an addend: host address = guest virtual address + entry, for the
  * whole page. 0 means "take the slow call": unmapped, MMIO, partial PMP, code page (writes), ...
- * An execute entry is the host address of the page's CodePage descriptor (core/exec/exec.h) minus
+ * An execute entry is the host address of the page's CodePageEntries (core/ir/code.h) minus
  * twice the page's guest virtual address, so that `entry + 2 * va` is the address of the u32 entry
  * point for va. 0 means none. (An entry that comes out as 0 is simply not cached.)
  *

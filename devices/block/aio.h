@@ -42,8 +42,4 @@ void block_punt(BlockRequest *r);
 /* RWF_* for a write. */
 int block_write_flags(const Block *b);
 
-/* A thread that takes no signals: those that end the process are the main thread's business, and
- * writes beyond a limit come back as errors. */
-GThread *block_thread_new(const char *name, GThreadFunc fn, gpointer opaque);
-
 #endif

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "core/base/error.h"
+#include "core/base/thread.h"
 #include "devices/block/aio.h"
 
 enum { ENTRIES = 256, IN_RING = ENTRIES - 1 /* one is the eventfd's */ };
@@ -164,7 +165,7 @@ BlockRing *block_ring_new(Block *b, GError **err)
     u->status = -1;
     u->event = eventfd(0, EFD_CLOEXEC);
     if (u->event >= 0) {
-        u->thread = block_thread_new("block ring", run, u);
+        u->thread = thread_without_signals("block ring", run, u);
         g_mutex_lock(&u->lock);
         while (u->status == -1) {
             g_cond_wait(&u->started, &u->lock);

@@ -1,8 +1,7 @@
 /* Threads for blocking I/O. A kick wakes one; who takes a request and sees more of them wakes the
  * next, so that a burst of short requests is done by few threads and long ones spread. */
-#include <pthread.h>
-#include <signal.h>
 
+#include "core/base/thread.h"
 #include "devices/block/aio.h"
 
 enum { MAX_THREADS = 16 };
@@ -17,16 +16,6 @@ struct BlockThreads {
     GThread *threads[MAX_THREADS];
 };
 
-GThread *block_thread_new(const char *name, GThreadFunc fn, gpointer opaque)
-{
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &old);
-    GThread *thread = g_thread_new(name, fn, opaque);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    return thread;
-}
-
 static gpointer run(gpointer opaque);
 
 /* Lock held. */
@@ -36,7 +25,7 @@ static void wake(BlockThreads *t)
         t->woken++;
         g_cond_signal(&t->work);
     } else if (!t->woken && t->count < MAX_THREADS) {
-        t->threads[t->count++] = block_thread_new("block", run, t);
+        t->threads[t->count++] = thread_without_signals("block", run, t);
     }
 }
 

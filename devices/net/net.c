@@ -4,13 +4,13 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/thread.h"
 #include "devices/net/kind.h"
 #include "devices/net/packet.h"
 
@@ -444,13 +444,8 @@ Net *net_new(const char *text, GError **err)
     } else if (!n->id || !*n->id) {
         stag_error(err, "%s: it needs id=NAME, which a device's netdev= refers to", what);
     } else if (kind->open(n, err)) {
-        /* Signals go to threads that expect them; writing to a peer that is gone is an error. */
-        sigset_t all, old;
-        sigfillset(&all);
-        pthread_sigmask(SIG_BLOCK, &all, &old);
         g_autofree char *thread_name = g_strdup_printf("net %.10s", n->id);
-        n->thread = g_thread_new(thread_name, net_thread, n);
-        pthread_sigmask(SIG_SETMASK, &old, NULL);
+        n->thread = thread_without_signals(thread_name, net_thread, n);
         return n;
     }
     net_free(n);
