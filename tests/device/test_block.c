@@ -373,12 +373,10 @@ static void against_model(const char *mode, unsigned rounds)
         lanes[i].buffer = aligned_alloc(4096, LANE + 4096);
     }
     for (u32 round = 0; round < rounds; round++) {
-        unsigned busy = 0;
         for (unsigned i = 0; i < LANES; i++) {
             if (!lanes[i].busy) {
                 lane_start(&lanes[i], i, c.b, model, rand, round);
             }
-            busy++;
         }
         block_kick(c.b);
         for (BlockRequest *r = client_take(&c), *next; r; r = next) {

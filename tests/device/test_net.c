@@ -162,12 +162,13 @@ typedef struct Collected {
 static void collect_fragment(void *opaque, const u8 *frame, size_t len)
 {
     Collected *f = opaque;
-    const unsigned field = be16(frame + 20), at = (field & 0x1fff) * 8;
+    const unsigned field = be16(frame + 20), at = (field & 0x1fff) * 8, packet = be16(frame + 16);
     ck_assert_uint_le(len, 1514);
-    ck_assert_uint_eq(be16(frame + 16), len - 14);
+    /* Newer versions of libslirp fill short frames up. */
+    ck_assert(packet == len - 14 || (packet >= 20 && packet < len - 14 && len == 60));
     ck_assert_uint_eq(slow_sum(frame + 14, 20, 0), 0xffff);
-    memcpy(f->data + at, frame + 34, len - 34);
-    f->end = MAX(f->end, at + len - 34);
+    memcpy(f->data + at, frame + 34, packet - 20);
+    f->end = MAX(f->end, at + packet - 20);
     f->last |= !(field & 0x2000);
     f->count++;
 }

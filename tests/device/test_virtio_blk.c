@@ -266,6 +266,7 @@ START_TEST(wrong_properties)
     /* Nothing is left of it: another can have the drive. */
     VirtioDevice *v = virtio_new(&virtio_blk_class, "drive=d0", NULL, 0, &env, NULL);
     ck_assert_ptr_nonnull(v);
+    g_clear_error(&err);
     ck_assert_ptr_null(virtio_new(&virtio_blk_class, "drive=d0", NULL, 0, &env, &err));
     virtio_free(v);
     block_close(block);
