@@ -429,9 +429,10 @@ static unsigned jobs; /* so far, and in the low bits for how many harts the last
 
 void harts_start(unsigned need)
 {
-    /* A hart that is not there has no msip. Those that are leave it set until they have all been counted. */
+    /* A hart that is not there has no msip. Those that are wait until they have all been counted, and for the interrupt
+     * of their first job then: another one that is left would come in the middle of it. */
     while (harts < MAX_HARTS && (CLINT_MSIP[harts] = 1, CLINT_MSIP[harts] & 1)) {
-        harts++;
+        CLINT_MSIP[harts++] = 0;
     }
     RELEASE(&counted, 1);
     put_number(harts);
