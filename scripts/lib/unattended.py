@@ -9,7 +9,6 @@ with status 0. A guest that says nothing at all for --silence seconds is ended.
 
 import argparse
 import collections
-import ctypes
 import os
 import re
 import select
@@ -18,20 +17,13 @@ import subprocess
 import sys
 import time
 
+from child import die_with_parent
+
 HEADING = re.compile(r"^Stag debian: (.*)|^I: ((?:Installing core packages|(?:Unpacking|Configuring) (?:required "
                      r"packages|the base system)|Base system installed).*)")
 DETAIL = re.compile(r"^((?:Unpacking|Setting up|Processing triggers for) .*)|^(update-initramfs: .*)")
 TROUBLE = re.compile(r"^(?:W: |E: |dpkg: error|\[ *\d+\.\d+\] (?:.*(?:BUG:|Oops|rcu: INFO|soft lockup|I/O error|"
                      r"EXT4-fs error|hung task|Unable to handle|Kernel panic)))")
-
-
-LIBC = ctypes.CDLL(None)
-PR_SET_PDEATHSIG = 1
-
-
-def die_with_parent():
-    """In the child: the kernel ends it with this program, however that ends. It would go on writing to the disk."""
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Progress:
@@ -76,7 +68,7 @@ def main():
     parser.add_argument("command", nargs="+")
     args = parser.parse_args()
     # A session of its own: Ctrl-C is for this program, which then ends the emulator at once. The emulator would ask
-    # the guest to power down, and this guest does not listen.
+    # the guest to power down, and this guest does not listen. Left alone it would go on writing to the disk.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     process = subprocess.Popen(args.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

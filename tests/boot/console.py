@@ -11,7 +11,6 @@ As a program it types lines at a guest's shell prompts and shows the console mea
 """
 
 import argparse
-import ctypes
 import os
 import pty
 import re
@@ -22,21 +21,16 @@ import sys
 import termios
 import time
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "scripts", "lib"))
+
+from child import die_with_parent       # noqa: E402
+
 PROMPT = rb"guest:[^ \r\n]*# "
 TIMEOUT = float(os.environ.get("STAG_TEST_TIMEOUT", "600"))
 
 
 class ConsoleError(Exception):
     """The console did not do what was expected of it."""
-
-
-LIBC = ctypes.CDLL(None)
-PR_SET_PDEATHSIG = 1
-
-
-def die_with_parent():
-    """In a child: the kernel ends it when the test ends, however that came about."""
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Console:
