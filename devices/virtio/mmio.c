@@ -66,13 +66,6 @@ static void set_queue_size(VirtQueue *q, u64 value)
     }
 }
 
-static void set_queue_address(VirtQueue *q, unsigned index, u64 value, u64 mask)
-{
-    if (q) {
-        virtio_queue_address_write(q, index, (u32)value, (u32)mask);
-    }
-}
-
 static void set_queue_ready(VirtQueue *q, u64 value)
 {
     if (q) {
@@ -95,7 +88,7 @@ WRITE(queue_ready, set_queue_ready(q, value))
 WRITE(queue_notify, virtio_queue_notify(v, (u32)value))
 WRITE(isr_ack, (virtio_isr_ack(v, (u8)value), drive(t)))
 WRITE(status, (virtio_status_write(v, (u8)value), drive(t)))
-WRITE(queue_address, set_queue_address(virtio_queue_setup(v, t->queue_sel), index, value, mask))
+WRITE(queue_address, virtio_queue_address_write(v, t->queue_sel, index, (u32)value, (u32)mask))
 WRITE(queue_reset, reset_queue(q, value))
 WRITE(config, virtio_config_write(v, index, (u32)value, (u32)mask))
 

@@ -94,13 +94,6 @@ static void set_queue_size(VirtQueue *q, u64 value)
     }
 }
 
-static void set_queue_address(VirtQueue *q, unsigned index, u64 value, u64 mask)
-{
-    if (q) {
-        virtio_queue_address_write(q, index, (u32)value, (u32)mask);
-    }
-}
-
 /* Only 1 enables; zero is not for drivers to write. */
 static void enable_queue(VirtioBar *b, u64 value)
 {
@@ -125,7 +118,7 @@ WRITE(vector, (void)0) /* without MSI-X there are no vectors to choose from */
 WRITE(status, (virtio_status_write(v, (u8)value), drive(t->function, v)))
 WRITE(queue_size, set_queue_size(virtio_queue_setup(v, t->queue_sel), value))
 WRITE(queue_enable, enable_queue(t, value))
-WRITE(queue_address, set_queue_address(virtio_queue_setup(v, t->queue_sel), index, value, mask))
+WRITE(queue_address, virtio_queue_address_write(v, t->queue_sel, index, (u32)value, (u32)mask))
 WRITE(queue_reset, reset_queue(q, value))
 WRITE(notify, virtio_queue_notify(v, index))
 WRITE(config, virtio_config_write(v, index, (u32)value, (u32)mask))

@@ -282,8 +282,12 @@ u32 virtio_queue_address_read(const VirtQueue *q, unsigned word)
     return (u32)bits(at[word / 2], word % 2 * 32, 32);
 }
 
-void virtio_queue_address_write(VirtQueue *q, unsigned word, u32 value, u32 mask)
+void virtio_queue_address_write(VirtioDevice *d, u32 n, unsigned word, u32 value, u32 mask)
 {
+    VirtQueue *q = virtio_queue_setup(d, n);
+    if (!q) {
+        return;
+    }
     u64 *at[] = {&q->desc, &q->driver, &q->device};
     u32 kept = virtio_queue_address_read(q, word) & ~mask;
     *at[word / 2] = set_bits(*at[word / 2], word % 2 * 32, 32, kept | (value & mask));

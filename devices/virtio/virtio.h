@@ -217,9 +217,10 @@ VirtQueue *virtio_queue(VirtioDevice *d, u32 n);
 /* Queue n while its size and addresses may change; else NULL, and a guest error in the log. */
 VirtQueue *virtio_queue_setup(VirtioDevice *d, u32 n);
 /* The three addresses as both transports have them: six words of 32 bits, the low half first, of
- * descriptors, driver area and device area. `mask` has ones for the bits that are written. */
+ * descriptors, driver area and device area. `mask` has ones for the bits that are written, to queue
+ * n while its set-up may change. */
 u32 virtio_queue_address_read(const VirtQueue *q, unsigned word);
-void virtio_queue_address_write(VirtQueue *q, unsigned word, u32 value, u32 mask);
+void virtio_queue_address_write(VirtioDevice *d, u32 n, unsigned word, u32 value, u32 mask);
 /* Begins to use the queue (or stops), as size and addresses say. A queue that is set up wrongly
  * does not become ready, and the device needs a reset. */
 void virtio_queue_set_ready(VirtQueue *q, bool ready);
