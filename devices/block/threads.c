@@ -1,6 +1,5 @@
 /* Threads for blocking I/O. A kick wakes one; who takes a request and sees more of them wakes the
  * next, so that a burst of short requests is done by few threads and long ones spread. */
-
 #include "core/base/thread.h"
 #include "devices/block/aio.h"
 

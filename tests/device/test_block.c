@@ -487,7 +487,6 @@ START_TEST(hot_reads_at_once)
 }
 END_TEST
 
-/* A device drains while it holds the lock that its completion callback takes. */
 /* As a device waits for all of its requests: without the lock that `ready` takes. */
 START_TEST(drain)
 {

@@ -634,9 +634,9 @@ START_TEST(one_interrupt)
 }
 END_TEST
 
-/* After a reset nobody writes to guest memory any more. */
 static const char *const reset_drives[] = {"aio=threads", "cache=none,aio=io_uring"};
 
+/* After a reset nobody writes to guest memory any more. */
 START_TEST(reset_under_way)
 {
     static u8 scribble[64 * KIB], now[64 * KIB];
